@@ -67,8 +67,12 @@ mod events;
 pub mod guide;
 pub mod middleware;
 pub mod session;
-#[cfg(feature = "replicated")]
-mod signal;
+#[cfg(any(
+    feature = "redis",
+    feature = "replicated",
+    all(feature = "snapshot", unix)
+))]
+mod shutdown;
 pub mod store;
 mod sync;
 #[cfg(feature = "testing")]
@@ -102,8 +106,12 @@ pub use session::list::{SessionCursor, SessionPage};
 pub use session::scope::Scope;
 pub use session::user::UserKey;
 pub use session::user_index::SessionInfo;
-#[cfg(feature = "replicated")]
-pub use signal::shutdown_signal;
+#[cfg(any(
+    feature = "redis",
+    feature = "replicated",
+    all(feature = "snapshot", unix)
+))]
+pub use shutdown::shutdown_signal;
 #[cfg(feature = "memory")]
 pub use store::memory::MemoryStore;
 #[cfg(feature = "redis")]

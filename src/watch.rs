@@ -109,11 +109,11 @@ impl Watched {
     fn wake(&self, key: &Root) {
         let mut watches = self.watches();
         let of_key = watches.by_key.range_mut((*key, 0)..=(*key, u64::MAX));
-        let wakers = of_key.filter_map(|(_, watch)| {
+        let due = of_key.filter_map(|(_, watch)| {
             watch.is_due = true;
             watch.waker.take()
         });
-        let wakers: Vec<_> = wakers.collect();
+        let wakers: Vec<_> = due.collect();
         drop(watches);
         wakers.into_iter().for_each(Waker::wake);
     }

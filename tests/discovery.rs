@@ -118,8 +118,8 @@ async fn a_name_is_looked_up_until_a_node_is_there() {
     let port = 14000 + std::process::id() % 10_000;
     // A name that does not resolve delays no other lookup.
     let one = describe_secure("node1", &[])
-        .dns("nobody.invalid:4000")
-        .dns(format!("localhost:{port}"));
+        .peer("nobody.invalid:4000")
+        .peer(format!("localhost:{port}"));
     let one = one.start().await.unwrap();
     settled(&one, 1).await;
     let two = describe_secure("node2", &[]).bind(format!("127.0.0.1:{port}"));

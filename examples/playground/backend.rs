@@ -268,11 +268,8 @@ fn replicated(args: &Args, http_port: u16) -> Result<ReplicatedStoreBuilder, Set
     if let Some(bytes) = args.max_bytes {
         store = store.max_bytes(bytes);
     }
-    for peer in &args.peer {
+    for peer in args.peer.iter().chain(&args.dns) {
         store = store.peer(peer);
-    }
-    for name in &args.dns {
-        store = store.dns(name);
     }
     if let Some(group) = args.multicast {
         let multicast = Multicast::default().group(*group.ip());

@@ -94,7 +94,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     if let Some(store) = &node.cluster {
         let report = store.drain().await;
         let (name, sessions) = (&node.name, report.sessions);
-        match report.handed_over {
+        match report.complete {
             true => println!("{name} has left: other nodes have all {sessions} sessions."),
             false => println!("{name} has left, and its {sessions} sessions are on no other node."),
         }

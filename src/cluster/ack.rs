@@ -6,7 +6,7 @@ use std::num::NonZeroU8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "all, some and only myself: there is no fourth way"
+    reason = "all holders, some of them, or this node alone: no other case is possible"
 )]
 pub enum Ack {
     /// Every live holder of the session has it: a read through any node returns it, and it survives

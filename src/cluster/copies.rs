@@ -8,7 +8,7 @@ use crate::error::{SetupError, SetupErrorKind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "there is no third way to say how many"
+    reason = "all nodes or a number of them: no other case is possible"
 )]
 pub enum Copies {
     /// Every node keeps every session: reads need no other node, and each write goes to all nodes.

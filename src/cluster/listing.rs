@@ -8,10 +8,10 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{ListPart, Root, Scope, SessionCursor, SessionPage};
 
-use super::handle::{Cluster, out_of_reach, refused};
 use super::replica::event::{Progress, Reply};
+use crate::cluster::handle::{ClusterHandle, out_of_reach, refused};
 
-impl Cluster {
+impl ClusterHandle {
     /// Returns a page of the sessions that this node owns, or of all.
     pub(crate) async fn list(
         &self,
@@ -56,11 +56,11 @@ impl Cluster {
         let step = self
             .driver
             .replica
-            .list(self.driver.enter(), op, scope, after, limit);
+            .list(self.driver.now_checked(), op, scope, after, limit);
         match step {
             Progress::Ready(part) => return Ok(part),
             Progress::Rejected(kind) => return Err(refused(kind)),
-            Progress::Pending(_) => self.driver.settle(),
+            Progress::Pending(_) => self.driver.flush_outputs(),
         }
         match self.driver.reply(op).await {
             Some(Reply::Listed(view, others)) => {

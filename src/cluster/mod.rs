@@ -16,23 +16,22 @@
 //!      Message │                              │ Message
 //!   ┌──────────┴──────────────────────────────▼──┐
 //!   │ wire       Message ⇄ bytes                 │   versions, limits
-//!   │ link       bytes ⇄ TLS ⇄ TCP               │   dial, handshake, lanes, credit, reconnect
+//!   │ transport  bytes ⇄ TLS ⇄ TCP               │   dial, handshake, lanes, credit, reconnect
 //!   └──────────▲─────────────────────────────────┘
 //!              │ addresses
 //!   ┌──────────┴─────────────────────────────────┐
-//!   │ discover   names, multicast                │   candidates to dial, no more
+//!   │ discovery  names, multicast                │   candidates to dial, no more
 //!   └────────────────────────────────────────────┘
 //! ```
 
 mod ack;
+mod admission;
 mod builder;
 mod copies;
-mod discover;
-mod door;
+mod discovery;
 mod driver;
 mod handle;
 mod large_writes;
-mod link;
 mod listing;
 mod outlook;
 mod pending_calls;
@@ -45,13 +44,15 @@ mod sightings;
 #[cfg(test)]
 mod sim;
 mod status;
+mod throttle;
+mod transport;
 mod wire;
 
 pub use ack::Ack;
 pub use builder::ReplicatedStoreBuilder;
 pub use copies::Copies;
-pub use discover::Multicast;
-pub(crate) use handle::Cluster;
+pub use discovery::Multicast;
+pub(crate) use handle::ClusterHandle;
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) use replica::{
     entry::Entry,

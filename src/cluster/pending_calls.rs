@@ -20,17 +20,17 @@ use crate::sync::lock;
 /// the operations in progress in the replica.
 #[derive(Debug, Default)]
 pub(super) struct PendingCalls {
-    table: Mutex<Table>,
+    table: Mutex<CallTable>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct CallTable {
     closed: bool,
-    calls: HashMap<OpId, Call>,
+    calls: HashMap<OpId, CallState>,
 }
 
 #[derive(Debug)]
-enum Call {
+enum CallState {
     /// The reply arrived before the caller waited.
     Answered(Reply),
     Waiting(oneshot::Sender<Reply>),
@@ -53,12 +53,12 @@ impl PendingCalls {
             }
             match table.calls.entry(op) {
                 Entry::Occupied(call) => match call.remove() {
-                    Call::Answered(reply) => return Some(reply),
-                    Call::Waiting(_) | Call::Abandoned => return None,
+                    CallState::Answered(reply) => return Some(reply),
+                    CallState::Waiting(_) | CallState::Abandoned => return None,
                 },
                 Entry::Vacant(place) => {
                     let (sender, receiver) = oneshot::channel();
-                    place.insert(Call::Waiting(sender));
+                    place.insert(CallState::Waiting(sender));
                     receiver
                 }
             }
@@ -82,12 +82,12 @@ impl PendingCalls {
             match table.calls.entry(op) {
                 Entry::Occupied(call) => call.remove(),
                 Entry::Vacant(place) => {
-                    place.insert(Call::Answered(reply));
+                    place.insert(CallState::Answered(reply));
                     return;
                 }
             }
         };
-        if let Call::Waiting(sender) = waiting {
+        if let CallState::Waiting(sender) = waiting {
             // The caller may have stopped waiting at this moment.
             let _ = sender.send(reply);
         }
@@ -100,7 +100,7 @@ impl PendingCalls {
         table.calls.clear();
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, CallTable> {
         lock(&self.table)
     }
 }
@@ -116,7 +116,7 @@ impl Drop for CancelGuard<'_> {
         if let Some(op) = self.op
             && let Some(call) = self.calls.table().calls.get_mut(&op)
         {
-            *call = Call::Abandoned;
+            *call = CallState::Abandoned;
         }
     }
 }

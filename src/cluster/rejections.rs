@@ -7,19 +7,20 @@ use std::time::Duration;
 use crate::session::Timestamp;
 use crate::sync::lock;
 
-use super::status::RefusedNode;
+use crate::cluster::status::RefusedNode;
+use crate::cluster::throttle::{LOG_EVERY, Throttle};
 
 /// The rejected nodes, with the reasons.
 ///
-/// A rejected node tries again within seconds. If it does not, the reason has gone.
+/// A rejected node tries again within seconds. If it does not, the reason no longer applies.
 #[derive(Debug, Default)]
-pub(super) struct Rejections(Mutex<HashMap<String, Row>>);
+pub(super) struct Rejections(Mutex<HashMap<String, RejectionRow>>);
 
 #[derive(Debug)]
-struct Row {
+struct RejectionRow {
     reason: String,
     last: Timestamp,
-    logged: Timestamp,
+    throttle: Throttle,
 }
 
 impl Rejections {
@@ -27,27 +28,24 @@ impl Rejections {
     /// minute. Without room for another row it is always logged.
     pub(super) fn note(&self, now: Timestamp, address: String, reason: &str) -> bool {
         let mut rows = self.rows();
-        rows.retain(|_, row| now.since(row.last) < LOG_AGAIN_AFTER);
+        rows.retain(|_, row| now.since(row.last) < LOG_EVERY);
         if let Some(row) = rows.get_mut(&address)
             && row.reason == reason
         {
             row.last = now;
-            let due = now.since(row.logged) >= LOG_AGAIN_AFTER;
-            if due {
-                row.logged = now;
-            }
-            return due;
+            return row.throttle.is_due(now);
         }
         if rows.len() >= ROWS_MAX && !rows.contains_key(&address) {
             return true;
         }
-        let row = Row {
+        let mut row = RejectionRow {
             reason: reason.to_owned(),
             last: now,
-            logged: now,
+            throttle: Throttle::new(LOG_EVERY),
         };
+        let is_due = row.throttle.is_due(now);
         rows.insert(address, row);
-        true
+        is_due
     }
 
     /// Called when a node is accepted.
@@ -69,14 +67,13 @@ impl Rejections {
         list
     }
 
-    fn rows(&self) -> MutexGuard<'_, HashMap<String, Row>> {
+    fn rows(&self) -> MutexGuard<'_, HashMap<String, RejectionRow>> {
         lock(&self.0)
     }
 }
 
 /// How long a node that does not try again is listed: several attempts, even on a busy machine.
 const KEPT: Duration = Duration::from_secs(8);
-const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// An unauthenticated peer can claim any name.
 const ROWS_MAX: usize = 64;
 
@@ -112,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_fill_a_bounded_number_of_rows() {
+    fn unknown_nodes_fill_a_bounded_number_of_rows() {
         let rejections = Rejections::default();
         for number in 0..10_000 {
             rejections.note(at(0), number.to_string(), "cluster name");

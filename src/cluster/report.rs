@@ -1,7 +1,14 @@
 //! Log lines about a node and its cluster.
 //!
-//! Each line is a fixed message with fields, so that it can be counted and searched. `node` and
-//! `address` name the node that the line is about; a line without them is about this node.
+//! Each line is a fixed message with fields, so that it can be counted and searched. A field means
+//! the same in all lines of the cluster:
+//!
+//! - `node`: the name of the node that the line is about; without it the line is about this node
+//! - `peer`: the name of the node at the other end of a link
+//! - `address`: the address of that node, or the one that was dialed or has connected
+//! - `cause`: the reason for what happened
+//! - `elapsed_ms`: how long it took, or for how long it applies
+//! - `sessions`: the number of sessions concerned
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -117,7 +124,7 @@ fn report_problem(notification: &Notification) {
              path that drops large packets"
         ),
         Notification::Quarantined(time) => tracing::error!(
-            seconds = time.as_secs(),
+            elapsed_ms = time.as_millis() as u64,
             "this node keeps being removed from the cluster although it is running; some member \
              cannot reach it. It serves no sessions for this time, and then tries again; check \
              the network and the firewalls between all nodes"
@@ -126,7 +133,7 @@ fn report_problem(notification: &Notification) {
             tracing::info!("this node serves sessions");
         }
         Notification::Ready { loss_window } => tracing::warn!(
-            seconds = loss_window.as_secs(),
+            elapsed_ms = loss_window.as_millis() as u64,
             "this node serves sessions, but some peers do not answer and may have sessions: until \
              they answer, or until this time has passed, an unknown session is an error"
         ),

@@ -8,16 +8,16 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::discover::{Discovery, discover};
-use super::driver::Driver;
-use super::link::{Handshaking, SendQueue, dial, receive};
+use crate::cluster::discovery::{Discovery, discover};
+use crate::cluster::driver::Driver;
+use crate::cluster::transport::{Handshaking, SendQueue, dial, serve_connection};
 
 /// The listener and the sources of addresses of a node.
 #[derive(Debug)]
 pub(super) struct Endpoints {
     pub(super) listener: TcpListener,
     pub(super) discovery: Discovery,
-    pub(super) undialed: mpsc::UnboundedReceiver<Arc<SendQueue>>,
+    pub(super) dial_requests: mpsc::UnboundedReceiver<Arc<SendQueue>>,
 }
 
 /// Runs a node until `stop` changes or the future is dropped. All its tasks and connections end
@@ -30,11 +30,11 @@ pub(super) async fn run(
     let Endpoints {
         listener,
         discovery,
-        mut undialed,
+        mut dial_requests,
     } = endpoints;
-    let _end = End(&driver);
+    let _close = CloseOnDrop(&driver);
     let mut tasks = JoinSet::new();
-    let mut strangers = Handshaking::default();
+    let mut handshaking = Handshaking::default();
     tasks.spawn(discover(driver.clone(), discovery));
     loop {
         let pause = driver.tick();
@@ -42,13 +42,13 @@ pub(super) async fn run(
             () = sleep(pause) => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, remote)) => {
-                    let patience = strangers.admit(remote.ip());
-                    tasks.spawn(receive(driver.clone(), stream, remote, patience));
+                    let evicted = handshaking.admit(remote.ip());
+                    tasks.spawn(serve_connection(driver.clone(), stream, remote, evicted));
                 }
                 // Usually too many open files, which an immediate retry does not solve.
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
-            Some(send_queue) = undialed.recv() => {
+            Some(send_queue) = dial_requests.recv() => {
                 tasks.spawn(dial(driver.clone(), send_queue));
             }
             Some(ended) = tasks.join_next() => if let Err(error) = ended {
@@ -60,11 +60,11 @@ pub(super) async fn run(
 }
 
 /// Ends a node, however `run` ends.
-struct End<'a>(&'a Driver);
+struct CloseOnDrop<'a>(&'a Driver);
 
-impl Drop for End<'_> {
+impl Drop for CloseOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.calls.close();
+        self.0.stopped();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Incarnations of other nodes that this node has met.
+//! Latest incarnations of other nodes, by address and by name.
 //!
 //! A node that was restarted after its clock was set back has an incarnation number that the
 //! members have already seen, and do not accept again. Therefore the answer to every handshake
@@ -12,14 +12,14 @@ use crate::session::Timestamp;
 use crate::sync::lock;
 
 use super::replica::node::Node;
-use super::wire::Hello;
+use crate::cluster::wire::Hello;
 
 /// The latest incarnations, by address and by name.
 #[derive(Debug, Default)]
-pub(super) struct Sightings(Mutex<Seen>);
+pub(super) struct Sightings(Mutex<SightingTable>);
 
 #[derive(Debug, Default)]
-struct Seen {
+struct SightingTable {
     addresses: HashMap<SocketAddr, Sighting>,
     names: HashMap<Arc<str>, Sighting>,
 }
@@ -35,7 +35,7 @@ struct Sighting {
 
 impl Sightings {
     /// Records a handshake.
-    pub(super) fn introduced(&self, hello: &Hello) {
+    pub(super) fn record_handshake(&self, hello: &Hello) {
         self.note(&hello.node, |sighting| {
             sighting.process = Some(hello.process);
         });
@@ -46,7 +46,7 @@ impl Sightings {
         self.note(node, |sighting| sighting.since = Some(now));
     }
 
-    /// Returns since when a member has been one.
+    /// Returns when the node became a member.
     pub(super) fn since(&self, node: &Node) -> Option<Timestamp> {
         let seen = self.seen();
         let sighting = seen.addresses.get(&node.address)?;
@@ -67,15 +67,17 @@ impl Sightings {
         };
         let seen = self.seen();
         let by_address = seen.addresses.get(&hello.node.address);
-        let by_name = seen.names.get(&hello.node.name);
-        let by_name = by_name.filter(|sighting| !members.any(|member| *member == sighting.node));
-        let latest = by_address.into_iter().chain(by_name).filter(is_other);
-        latest.map(|seen| seen.node.generation).max().unwrap_or(0)
+        let by_name = seen
+            .names
+            .get(&hello.node.name)
+            .filter(|sighting| !members.any(|member| *member == sighting.node));
+        let others = by_address.into_iter().chain(by_name).filter(is_other);
+        others.map(|seen| seen.node.generation).max().unwrap_or(0)
     }
 
     fn note(&self, node: &Node, add: impl Fn(&mut Sighting)) {
         let mut seen = self.seen();
-        let Seen { addresses, names } = &mut *seen;
+        let SightingTable { addresses, names } = &mut *seen;
         if addresses.len() < SEEN_MAX || addresses.contains_key(&node.address) {
             let known = addresses.entry(node.address);
             known.or_insert_with(|| Sighting::of(node)).take(node, &add);
@@ -86,7 +88,7 @@ impl Sightings {
         }
     }
 
-    fn seen(&self) -> MutexGuard<'_, Seen> {
+    fn seen(&self) -> MutexGuard<'_, SightingTable> {
         lock(&self.0)
     }
 }
@@ -135,7 +137,7 @@ mod tests {
     #[test]
     fn a_process_learns_of_earlier_ones_and_not_of_itself() {
         let sightings = Sightings::default();
-        sightings.introduced(&hello(1, 7, 100));
+        sightings.record_handshake(&hello(1, 7, 100));
         assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);
         assert_eq!(latest(&sightings, &hello(1, 5, 200)), 7);
         // If the clock stands still both have the same incarnation number.
@@ -156,7 +158,7 @@ mod tests {
     fn a_living_member_of_the_same_name_is_no_earlier_incarnation() {
         let sightings = Sightings::default();
         let member = hello(1, 7, 100);
-        sightings.introduced(&member);
+        sightings.record_handshake(&member);
         let double = hello(2, 5, 200);
         assert_eq!(sightings.latest(&double, [&member.node].into_iter()), 0);
     }
@@ -166,7 +168,7 @@ mod tests {
         let sightings = Sightings::default();
         let now = Timestamp::from_millis(9);
         sightings.joined(now, &hello(1, 7, 100).node);
-        sightings.introduced(&hello(1, 6, 200));
+        sightings.record_handshake(&hello(1, 6, 200));
         assert_eq!(sightings.since(&hello(1, 7, 100).node), Some(now));
         assert_eq!(sightings.since(&hello(1, 6, 200).node), None);
     }

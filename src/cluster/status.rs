@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::copies::Copies;
+use crate::cluster::copies::Copies;
 
 /// The state of a replicated store, from the point of view of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,15 +105,15 @@ pub struct DrainReport {
     /// Whether it is certain that nothing is lost with this node: for every session that it had,
     /// all nodes that hold it from now on have confirmed that they have it. `false` if there were
     /// sessions and no node stays.
-    pub handed_over: bool,
+    pub complete: bool,
     /// Live sessions at this node when draining began.
     pub sessions: usize,
     /// Changes that were not acknowledged when the node left.
     pub unacknowledged: usize,
     /// Other members when the node left.
-    pub remaining: usize,
+    pub members_remaining: usize,
     /// Whether no node stays: there was no other member, or all others were leaving.
     pub last: bool,
     /// How long draining took.
-    pub took: Duration,
+    pub elapsed: Duration,
 }

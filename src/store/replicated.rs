@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::cluster::{Cluster, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
+use crate::cluster::{ClusterHandle, ClusterStatus, DrainReport, ReplicatedStoreBuilder};
 #[cfg(all(feature = "snapshot", unix))]
 use crate::cluster::{KeyedEntry, SurvivingMember, WithheldState};
 use crate::error::StoreError;
@@ -17,7 +17,7 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
-use super::SessionStore;
+use crate::store::SessionStore;
 
 /// Sessions in the memory of the application's own nodes: all nodes, or a configured number of them
 /// ([`Copies`](crate::Copies)), keep each session, and every node can serve every session.
@@ -50,11 +50,11 @@ use super::SessionStore;
 /// last one is dropped; [`drain`](Self::drain) stops it in order.
 #[derive(Clone, Debug)]
 pub struct ReplicatedStore {
-    cluster: Arc<Cluster>,
+    cluster: Arc<ClusterHandle>,
 }
 
 impl ReplicatedStore {
-    pub(crate) fn new(cluster: Cluster) -> Self {
+    pub(crate) fn new(cluster: ClusterHandle) -> Self {
         let cluster = Arc::new(cluster);
         Self { cluster }
     }
@@ -82,8 +82,8 @@ impl ReplicatedStore {
     /// Waits until the node serves sessions: until it has joined and received all sessions that it
     /// keeps. Without a member this takes two seconds if every configured address refuses
     /// connections, and `join_timeout` if one does not answer. It does not end while a node of the
-    /// cluster rejects this one, so use a timeout. On a node that leaves it returns at once: check
-    /// [`is_ready`](Self::is_ready) where that matters.
+    /// cluster rejects this one, so use a timeout. It also returns when the node leaves, whether or
+    /// not it has ever served: check [`is_ready`](Self::is_ready) where that matters.
     ///
     /// # Cancel safety
     ///
@@ -99,12 +99,12 @@ impl ReplicatedStore {
         self.cluster.start_draining();
     }
 
-    /// Waits for `signal`, then starts draining and goes on serving for `wait`; made for
+    /// Waits for `signal`, then starts draining and goes on serving for `grace`; made for
     /// [`with_graceful_shutdown`]. Call [`drain`](Self::drain) once the server has stopped.
     ///
     /// From the signal on [`is_ready`](Self::is_ready) returns `false`, so that a balancer with
     /// health checks sends no more clients. Meanwhile sessions are still served, new ones are
-    /// placed on the remaining nodes, and this node's sessions are transferred to them. `wait`
+    /// placed on the remaining nodes, and this node's sessions are transferred to them. `grace`
     /// should exceed the time that the balancer takes to notice.
     ///
     /// ```no_run
@@ -118,7 +118,7 @@ impl ReplicatedStore {
     /// let ended = store.drain_on(distributable::shutdown_signal()?, Duration::from_secs(1));
     /// axum::serve(listener, app).with_graceful_shutdown(ended).await?;
     /// let report = store.drain().await;
-    /// if !report.handed_over && !report.last {
+    /// if !report.complete && !report.last {
     ///     eprintln!("the other nodes may lack sessions: {report:?}");
     /// }
     /// # Ok(())
@@ -134,18 +134,18 @@ impl ReplicatedStore {
     pub fn drain_on(
         &self,
         signal: impl Future<Output = ()> + Send + 'static,
-        wait: Duration,
+        grace: Duration,
     ) -> impl Future<Output = ()> + Send + 'static {
         let store = self.clone();
         async move {
             signal.await;
             store.start_draining();
-            sleep(wait).await;
+            sleep(grace).await;
         }
     }
 
     /// Leaves the cluster in order: transfers this node's sessions, waits for the
-    /// [proof](DrainReport::handed_over) of that for at most the
+    /// [proof](DrainReport::complete) of that for at most the
     /// [`drain_timeout`](ReplicatedStoreBuilder::drain_timeout), announces the departure, and
     /// stops. Call it when no request is running any more.
     ///
@@ -159,7 +159,7 @@ impl ReplicatedStore {
     /// new sessions again, even if [`start_draining`](Self::start_draining) was called before.
     pub async fn drain(&self) -> DrainReport {
         let report = self.cluster.drain().await;
-        if report.handed_over {
+        if report.complete {
             tracing::info!(
                 sessions = report.sessions,
                 "left the cluster: all sessions handed over"
@@ -172,10 +172,9 @@ impl ReplicatedStore {
         } else {
             tracing::warn!(
                 sessions = report.sessions,
-                members = report.remaining,
+                members = report.members_remaining,
                 unacknowledged = report.unacknowledged,
-                "left the cluster without proof that its sessions are on the members that stay; \
-                 give draining more time"
+                "left before all sessions were confirmed by other members; raise `drain_timeout`"
             );
         }
         report

@@ -8,7 +8,7 @@
 use bolero::check;
 use bytes::BytesMut;
 
-use crate::cluster::link::{Arrival, Inbox};
+use crate::cluster::transport::{Arrival, Inbox};
 
 use super::*;
 
@@ -19,8 +19,8 @@ fn frames() {
         .with_iterations(RANDOM)
         .for_each(|bytes: &[u8]| {
             let mut rest = bytes;
-            while let Ok(Some((content, next))) = next_frame(rest, INTRODUCTION_MAX) {
-                assert!(content.len() <= INTRODUCTION_MAX && next.len() < rest.len());
+            while let Ok(Some((content, next))) = next_frame(rest, HANDSHAKE_MAX) {
+                assert!(content.len() <= HANDSHAKE_MAX && next.len() < rest.len());
                 rest = next;
             }
         });
@@ -118,7 +118,7 @@ fn damaged_messages() {
 fn reads_back(bytes: &[u8]) {
     if let Ok(message) = decode(bytes) {
         let mut again = Vec::new();
-        encode(&message, Protocol::V2, &mut again).expect("what has arrived can be sent");
+        encode(&message, ProtocolVersion::V2, &mut again).expect("what has arrived can be sent");
         assert_eq!(decode(&again).as_ref(), Ok(&message));
     }
 }

@@ -118,7 +118,7 @@ async fn a_silent_rolling_restart_loses_nothing() {
     for name in FOUR {
         let leaving = nodes.remove(0);
         let report = leaving.drain().await;
-        assert!(report.handed_over, "{report:?}");
+        assert!(report.complete, "{report:?}");
         let peers: Vec<_> = nodes.iter().map(ReplicatedStore::local_addr).collect();
         let back = describe(name, &peers).copies(two()).start().await.unwrap();
         timeout(PATIENCE, back.ready()).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
     assert_eq!(read(&one, &new).await.unwrap().as_deref(), Some("new"));
     assert_eq!(one.status().sessions, 0);
     spread(&[&two, &three], 2).await;
-    assert!(one.drain().await.handed_over);
+    assert!(one.drain().await.complete);
     for key in [old, new] {
         assert!(read(&two, &key).await.unwrap().is_some());
     }

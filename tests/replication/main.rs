@@ -278,9 +278,13 @@ async fn a_node_that_is_drained_leaves_everything_to_the_others() {
     let key = create(&one, "kept").await;
     let address = one.local_addr();
     let report = one.drain().await;
-    assert!(report.handed_over, "{report:?}");
+    assert!(report.complete, "{report:?}");
     assert_eq!(
-        (report.sessions, report.unacknowledged, report.remaining),
+        (
+            report.sessions,
+            report.unacknowledged,
+            report.members_remaining
+        ),
         (1, 0, 1)
     );
     assert_eq!(one.drain().await, report, "leaving twice is leaving once");
@@ -308,8 +312,27 @@ async fn a_node_that_drains_alone_reports_that_no_node_has_its_sessions() {
     timeout(PATIENCE, store.ready()).await.unwrap();
     create(&store, "lost").await;
     let report = store.drain().await;
-    assert!(!report.handed_over, "{report:?}");
-    assert_eq!((report.sessions, report.remaining), (1, 0));
+    assert!(!report.complete, "{report:?}");
+    assert_eq!((report.sessions, report.members_remaining), (1, 0));
+}
+
+#[tokio::test]
+async fn a_wait_for_a_node_that_leaves_before_it_serves_ends() {
+    let store = describe("node1", &[])
+        .expect_nodes(2)
+        .start()
+        .await
+        .unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.ready().await }
+    });
+    sleep(Duration::from_millis(50)).await;
+    assert!(!store.is_ready() && !waiting.is_finished());
+    store.drain().await;
+    timeout(PATIENCE, waiting).await.unwrap().unwrap();
+    timeout(PATIENCE, store.ready()).await.unwrap();
+    assert!(!store.is_ready());
 }
 
 #[tokio::test]

@@ -80,7 +80,7 @@ async fn a_secret_is_changed_under_load_and_nothing_is_lost() {
             let name = format!("node{}", i + 1);
             let leaving = nodes.lock().unwrap()[i].clone();
             let report = leaving.drain().await;
-            assert!(report.handed_over, "{report:?}");
+            assert!(report.complete, "{report:?}");
             drop(leaving);
             let peers = [&*addresses[0], &*addresses[1]];
             let back = node(&name, &addresses[i], secrets, &peers).await;

@@ -41,7 +41,7 @@ async fn a_node_that_looks_for_others_on_other_machines_needs_the_name_of_its_cl
     let far = || node().advertise("192.0.2.1:4000");
     let nameless = [
         far().peer("192.0.2.2:4000"),
-        far().dns("peers.invalid:4000"),
+        far().peer("peers.invalid:4000"),
         far().multicast(Multicast::default()),
     ];
     for case in nameless {

@@ -227,13 +227,13 @@ async fn both_sides_of_a_wrong_secret_log_what_to_do_and_not_again_at_once() {
         let mut logged = lines.iter().filter(|line| {
             line.contains("a replication peer is not trusted")
                 && line.contains(&peer)
-                && line.contains("does not prove")
+                && line.contains("no proof that it belongs to this cluster")
         });
         logged.next().is_some() && logged.next().is_none()
     })
     .await;
     eventually("the node that is dialed logs it", || {
-        log.count("does not accept what this node proves") > 0
+        log.count("the proof of this node is not accepted") > 0
     })
     .await;
     let seen = log.count("give all nodes the same secret");
@@ -250,18 +250,18 @@ async fn nodes_with_and_without_a_secret_log_the_difference() {
     let plain = describe("plain").peer(secured.local_addr().to_string());
     let plain: ReplicatedStore = plain.start().await.unwrap();
     for words in [
-        "speaks TLS, and this node has no secret",
-        "speaks no TLS: if it is a node, give it the cluster's secret",
+        "unexpected TLS, because this node has no secret",
+        "no TLS: if it is a node, give it the cluster's secret",
     ] {
         eventually(words, || log.count(words) > 0).await;
     }
     drop(secured);
     let _secured = secure("node2", &[plain.local_addr()]).await;
-    let words = "does not accept what this node proves";
+    let words = "the proof of this node is not accepted";
     eventually(words, || log.count(words) > 0).await;
     let is_cause = |line: &String| {
         line.contains("a connection to the replication port was rejected")
-            && line.contains("speaks TLS")
+            && line.contains("unexpected TLS")
     };
     eventually("the node that is dialed logs it", || {
         log.lines().iter().any(is_cause)

@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 
 use tokio::net::{TcpListener, UdpSocket, lookup_host};
 
-use super::ReplicatedStoreBuilder;
-use crate::cluster::link::is_loopback;
+use crate::cluster::builder::ReplicatedStoreBuilder;
+use crate::cluster::transport::is_loopback;
 use crate::error::{SetupError, SetupErrorKind};
 
 impl ReplicatedStoreBuilder {
@@ -71,12 +71,12 @@ impl ReplicatedStoreBuilder {
     /// Returns the address that this machine uses toward the first reachable peer, or toward the
     /// multicast group.
     async fn route(&self, bound: SocketAddr) -> Result<SocketAddr, SetupError> {
-        let mut towards = Vec::new();
+        let mut remotes = Vec::new();
         for peer in &self.peers {
-            towards.extend(lookup_host(peer).await.into_iter().flatten());
+            remotes.extend(lookup_host(peer).await.into_iter().flatten());
         }
-        towards.extend(self.multicast.map(|multicast| multicast.towards()));
-        for remote in towards {
+        remotes.extend(self.multicast.map(|multicast| multicast.probe_address()));
+        for remote in remotes {
             if let Ok(ip) = local_ip(remote).await
                 && !is_loopback(&(ip, 0).into())
             {
@@ -123,11 +123,11 @@ async fn listen_on_free_port() -> Result<TcpListener, SetupError> {
 
 /// Returns the one address that `host:port` stands for.
 async fn resolve(text: &str) -> Result<SocketAddr, SetupError> {
-    let found = lookup_host(text).await.map_err(|error| {
+    let resolved = lookup_host(text).await.map_err(|error| {
         let what = format!("{text:?} is not an address: write `host:port`");
         SetupError::new(SetupErrorKind::Node, what).because(error)
     })?;
-    let mut found: Vec<_> = found.collect();
+    let mut found: Vec<_> = resolved.collect();
     // A name may have an IPv6 and an IPv4 address; `localhost` usually means the latter.
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().map_or_else(

@@ -7,11 +7,11 @@ mod tls;
 
 use std::time::Duration;
 
-use super::ack::Ack;
-use super::copies::Copies;
-use super::discover::Multicast;
-use super::link::Security;
-use super::secret::Secret;
+use crate::cluster::ack::Ack;
+use crate::cluster::copies::Copies;
+use crate::cluster::discovery::Multicast;
+use crate::cluster::secret::Secret;
+use crate::cluster::transport::Security;
 
 /// Configures and starts a node of a replicated store.
 ///
@@ -100,24 +100,17 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// Adds an address at which another node may be, as `host:port`. Names are resolved every
+    /// Adds an address at which other nodes may be, as `host:port`. Names are resolved every
     /// second, and all their addresses are dialed, for as long as the node runs.
     ///
     /// One node of the cluster is enough to find the other ones. This node's own address is
     /// ignored, so all nodes may have the same list.
+    ///
+    /// The name of a headless service of Kubernetes stands for the addresses of all its pods. There
+    /// [`bind`](Self::bind) to 0.0.0.0 and [`advertise`](Self::advertise) the address of the pod.
     pub fn peer(mut self, address: impl Into<String>) -> Self {
         self.peers.push(address.into());
         self
-    }
-
-    /// Adds a name that resolves to the addresses of the other nodes, as `host:port`. It is
-    /// resolved every second, and all its addresses are dialed, for as long as the node runs. A
-    /// headless service of Kubernetes is such a name; [`bind`](Self::bind) to the address of the
-    /// pod there.
-    ///
-    /// The addresses may include this node's own. [`peer`](Self::peer) accepts such a name as well.
-    pub fn dns(self, name: impl Into<String>) -> Self {
-        self.peer(name)
     }
 
     /// Enables discovery by multicast.
@@ -131,9 +124,8 @@ impl ReplicatedStoreBuilder {
     /// Sets the name of the cluster. Nodes with another cluster name are refused.
     ///
     /// Defaults to `distributable` for nodes on one machine. It is required for nodes that other
-    /// machines reach and that have a [`peer`](Self::peer), a [`dns`](Self::dns) name or
-    /// [`multicast`](Self::multicast), so that two applications never become one cluster by
-    /// accident.
+    /// machines reach and that have a [`peer`](Self::peer) or [`multicast`](Self::multicast), so
+    /// that two applications never become one cluster by accident.
     pub fn cluster_name(mut self, name: impl Into<String>) -> Self {
         self.cluster_name = Some(name.into());
         self
@@ -157,8 +149,7 @@ impl ReplicatedStoreBuilder {
     /// it can only be changed while all of them are stopped.
     ///
     /// Defaults to [`Copies::All`], which suits a handful of nodes. From four nodes on,
-    /// `Copies::Count(NonZeroU8::new(2).expect("not zero"))` keeps memory and traffic constant when
-    /// nodes are added.
+    /// [`Copies::count(2)?`](Copies::count) keeps memory and traffic constant when nodes are added.
     pub const fn copies(mut self, copies: Copies) -> Self {
         self.copies = copies;
         self
@@ -181,27 +172,30 @@ impl ReplicatedStoreBuilder {
         self
     }
 
-    /// Sets the minimum number of nodes, including this one, that have the whole session when a
-    /// write is acknowledged. With fewer nodes in the cluster, writes other than deletions fail as
-    /// [`Unavailable`](crate::StoreErrorKind::Unavailable). While enough nodes are there and some
-    /// of them are still joining, writes wait for them, and are
-    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate) after
-    /// [`ack_timeout`](Self::ack_timeout).
+    /// Sets how many nodes, including this one, must have the whole session before a write is
+    /// acknowledged. It does not apply to deletions.
+    ///
+    /// - With fewer nodes in the cluster, a write fails at once as
+    ///   [`Unavailable`](crate::StoreErrorKind::Unavailable).
+    /// - While some of the nodes are still joining, a write waits for them, and is
+    ///   [`Indeterminate`](crate::StoreErrorKind::Indeterminate) after
+    ///   [`ack_timeout`](Self::ack_timeout).
     ///
     /// Defaults to 1, so that the last node continues alone. With [`Ack::All`], 2 refuses writes
-    /// that the failure of one node could lose. With [`Ack::Local`], only the number of nodes
-    /// counts. More than [`copies`](Self::copies) is an error when the node starts.
+    /// that the failure of one node could lose. Use 2 with three nodes or more: with two, all
+    /// writes but deletions fail while one of them restarts. With [`Ack::Local`], only the number
+    /// of nodes counts. More than [`copies`](Self::copies) is an error when the node starts.
     pub const fn min_copies(mut self, nodes: u8) -> Self {
         self.min_copies = nodes;
         self
     }
 
-    /// Sets the usual number of nodes. A node that starts waits until it has met this many,
-    /// including itself, but no longer than [`join_timeout`](Self::join_timeout). If it has met
+    /// Sets the usual number of nodes. A node that starts waits until it has found this many,
+    /// including itself, but no longer than [`join_timeout`](Self::join_timeout). If it has found
     /// fewer, and none of them serves yet, an unknown session is an error for
     /// [`loss_grace`](Self::loss_grace).
     ///
-    /// So nodes that start together meet before any of them serves, even if they find each other by
+    /// So nodes that start together join before any of them serves, even if they find each other by
     /// [`multicast`](Self::multicast) or by a name that does not resolve to all of them yet.
     /// Defaults to 1: a node waits only for the configured addresses.
     pub const fn expect_nodes(mut self, nodes: usize) -> Self {
@@ -213,7 +207,7 @@ impl ReplicatedStoreBuilder {
     /// node has accepted it.
     ///
     /// It waits if a configured address does not answer, or a name server fails. After that it
-    /// serves, but a session that it does not know is an error for
+    /// serves, but an unknown session is an error for
     /// [`loss_grace`](Self::loss_grace). It does not wait for addresses that refuse connections or
     /// names that do not exist: after two seconds it serves alone. It waits without limit while a
     /// node of the cluster rejects it; see
@@ -239,7 +233,7 @@ impl ReplicatedStoreBuilder {
     }
 
     /// Sets how long [`drain`](crate::ReplicatedStore::drain) waits until the other nodes have all
-    /// sessions of this one. After that the node leaves anyway, and its report says so.
+    /// sessions of this one. After that the node leaves anyway, and its report states that.
     ///
     /// Defaults to 10 seconds, well within the grace period of common orchestrators (30 seconds in
     /// Kubernetes). Raise both for gigabytes of sessions.

@@ -10,19 +10,19 @@ use crate::clock;
 use crate::error::{SetupError, SetupErrorKind};
 use crate::store::replicated::ReplicatedStore;
 
-use super::ReplicatedStoreBuilder;
-use super::address::{check_peer, invalid};
+use crate::cluster::admission::Admission;
+use crate::cluster::builder::ReplicatedStoreBuilder;
+use crate::cluster::builder::address::{check_peer, invalid};
 use crate::cluster::copies::Copies;
-use crate::cluster::discover::{Beacon, Discovery, Group, join};
-use crate::cluster::door::Door;
+use crate::cluster::discovery::{Beacon, Discovery, JoinedGroup, join};
 use crate::cluster::driver::Driver;
-use crate::cluster::handle::Cluster;
-use crate::cluster::link::{Links, Security, is_loopback, last_generation};
+use crate::cluster::handle::ClusterHandle;
 use crate::cluster::outlook::Addresses;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::protocol_rules::ProtocolRules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 use crate::cluster::runtime::Endpoints;
+use crate::cluster::transport::{Links, Security, is_loopback, last_generation};
 use crate::cluster::wire::{Hello, NODE_NAME_MAX, is_node_name};
 
 impl ReplicatedStoreBuilder {
@@ -54,9 +54,12 @@ impl ReplicatedStoreBuilder {
         survivors: Vec<crate::cluster::SurvivingMember>,
     ) -> Result<(ReplicatedStore, usize), SetupError> {
         let mut refused = 0;
-        let fill = |replica: &Replica| match survivors.is_empty() {
-            true => refused = replica.restore(clock::now(), copies),
-            false => replica.hold(clock::now(), copies, survivors),
+        let fill = |replica: &Replica| {
+            if survivors.is_empty() {
+                refused = replica.restore(clock::now(), copies);
+            } else {
+                replica.hold(clock::now(), copies, survivors);
+            }
         };
         let store = self.start_after(fill).await?;
         Ok((store, refused))
@@ -93,12 +96,12 @@ impl ReplicatedStoreBuilder {
             version = env!("CARGO_PKG_VERSION"),
             "starting a replicated node"
         );
-        let (links, undialed) = Links::new(bound, advertised, security);
+        let (links, dial_requests) = Links::new(bound, advertised, security);
         let driver = Driver::new(
             replica,
             links,
             me,
-            Door::new(self.name_of_cluster().to_owned(), process, self.copies),
+            Admission::new(self.name_of_cluster().to_owned(), process, self.copies),
             Addresses::new(&self.peers),
             random,
         );
@@ -108,13 +111,14 @@ impl ReplicatedStoreBuilder {
                 names: self.peers.into(),
                 multicast,
             },
-            undialed,
+            dial_requests,
         };
-        Ok(ReplicatedStore::new(Cluster::run(
+        Ok(ReplicatedStore::new(ClusterHandle::run(
             driver,
             endpoints,
             bound,
-            (self.copies, self.drain_timeout),
+            self.copies,
+            self.drain_timeout,
         )))
     }
 
@@ -171,18 +175,18 @@ impl ReplicatedStoreBuilder {
         &self,
         bound: SocketAddr,
         advertised: SocketAddr,
-    ) -> Result<Option<Group>, SetupError> {
+    ) -> Result<Option<JoinedGroup>, SetupError> {
         let Some(multicast) = self.multicast else {
             return Ok(None);
         };
-        if let Some(objection) = multicast.objection(advertised, !self.secrets.is_empty()) {
-            return invalid(objection);
+        if let Some(problem) = multicast.problem(advertised, !self.secrets.is_empty()) {
+            return invalid(problem);
         }
         let beacon = Beacon::new(&self.secrets, self.name_of_cluster());
         let group = join(multicast, bound, advertised, beacon);
         group.map(Some).map_err(|error| {
             let what = "cannot join the multicast group: set the `interface` to use, or the other \
-                        nodes with `peer` or `dns`";
+                        nodes with `peer`";
             SetupError::new(SetupErrorKind::Listen, what).because(error)
         })
     }

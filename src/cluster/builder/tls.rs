@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 
-use super::ReplicatedStoreBuilder;
-use crate::cluster::link::Security;
+use crate::cluster::builder::ReplicatedStoreBuilder;
+use crate::cluster::transport::Security;
 
 impl ReplicatedStoreBuilder {
     /// Protects links with these configurations of rustls 0.23 instead of keys derived from a

@@ -2,8 +2,8 @@
 //!
 //! A [`Driver`] is shared by all tasks of a node: requests that read and write sessions,
 //! connections that deliver messages, and the task that keeps time. All of them do the same: pass
-//! an input to the replica, then [`settle`](Driver::settle): take the outputs, pass messages to the
-//! links, and replies to the callers.
+//! an input to the replica, then [`flush_outputs`](Driver::flush_outputs): take the outputs, pass
+//! messages to the links, and replies to the callers.
 
 mod handshake;
 mod outputs;
@@ -21,9 +21,8 @@ use crate::clock::{self, WallClock};
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{EndReason, Root, SLOTS, Scope, SessionId, Timestamp};
 
-use crate::cluster::door::Door;
-use crate::cluster::link::{Arrival, Links};
-use crate::cluster::outlook::{Addresses, Answer};
+use crate::cluster::admission::Admission;
+use crate::cluster::outlook::Addresses;
 use crate::cluster::pending_calls::PendingCalls;
 use crate::cluster::replica::event::{Input, Reply};
 use crate::cluster::replica::events::Happening;
@@ -32,6 +31,7 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
 use crate::cluster::report::Reporter;
 use crate::cluster::sightings::Sightings;
+use crate::cluster::transport::{Arrival, DialResult, Links};
 use crate::sync::lock;
 
 use self::outputs::Outputs;
@@ -46,12 +46,13 @@ pub(super) struct Driver {
     outputs: Mutex<Outputs>,
     ops: AtomicU64,
     /// When the task that keeps time last ran.
-    pulse: AtomicU64,
+    last_tick: AtomicU64,
     wall: WallClock,
     /// Held while a jump of the wall clock is handled.
     leaping: Mutex<()>,
     /// The current incarnation of this node.
     identity: watch::Sender<Node>,
+    /// Whether [`ready`](Self::ready) returns: the node serves, or has stopped.
     ready: watch::Sender<bool>,
     pub(super) draining: AtomicBool,
     sightings: Sightings,
@@ -67,7 +68,7 @@ pub(super) struct Driver {
     /// The widest scope of events that the replica was informed of.
     scope: Mutex<Option<Scope>>,
     pub(super) started_at: Timestamp,
-    pub(super) door: Door,
+    pub(super) admission: Admission,
     log: Reporter,
     random: Mutex<StdRng>,
 }
@@ -77,7 +78,7 @@ impl Driver {
         replica: Replica,
         links: Links,
         me: Node,
-        door: Door,
+        admission: Admission,
         addresses: Addresses,
         random: StdRng,
     ) -> Self {
@@ -88,7 +89,7 @@ impl Driver {
             calls: PendingCalls::default(),
             outputs: Mutex::default(),
             ops: AtomicU64::new(0),
-            pulse: AtomicU64::new(now.as_millis()),
+            last_tick: AtomicU64::new(now.as_millis()),
             wall: WallClock::new(),
             leaping: Mutex::default(),
             identity: watch::Sender::new(me),
@@ -103,7 +104,7 @@ impl Driver {
             events: EventBus::default(),
             scope: Mutex::default(),
             started_at: now,
-            door,
+            admission,
             log: Reporter::default(),
             random: Mutex::new(random),
         }
@@ -113,13 +114,13 @@ impl Driver {
     ///
     /// A process that was paused for so long that other members may have continued without it has
     /// to handle that before anything else, whichever of its tasks runs first.
-    pub(super) fn enter(&self) -> Timestamp {
+    pub(super) fn now_checked(&self) -> Timestamp {
         let now = clock::now();
-        if !self.has_pulse(now) {
+        if self.is_stalled(now) {
             self.replica.handle(now, Input::Timeout);
             // Only now: until then no other task may assume that the node is current.
-            self.pulse.store(now.as_millis(), Release);
-            self.settle();
+            self.last_tick.store(now.as_millis(), Release);
+            self.flush_outputs();
         }
         if self.wall.leap().is_some() {
             self.leap(now);
@@ -136,10 +137,10 @@ impl Driver {
                 self.replica.handle(now, Input::Paused);
             }
             self.wall.accept(leap);
-            self.settle();
+            self.flush_outputs();
             tracing::warn!(
                 ahead = leap.is_ahead,
-                seconds = leap.by.as_secs(),
+                elapsed_ms = leap.by.as_millis() as u64,
                 "the wall clock was set: times of sessions are not affected; a node whose clock was \
                  set forward joins its cluster again, because its machine may have been paused"
             );
@@ -154,28 +155,28 @@ impl Driver {
     }
 
     /// Records the result of dialing an address.
-    pub(super) fn dialed(&self, address: std::net::SocketAddr, answer: Answer) {
-        self.addresses.dialed(clock::now(), address, answer);
+    pub(super) fn dialed(&self, address: std::net::SocketAddr, result: DialResult) {
+        self.addresses.dialed(clock::now(), address, result);
     }
 
-    /// Returns `true` if the task that keeps time has run recently.
-    pub(super) fn has_pulse(&self, now: Timestamp) -> bool {
-        let last = Timestamp::from_millis(self.pulse.load(Acquire));
-        now.since(last) < PAUSE_MAX
+    /// Returns `true` if the task that keeps time has not run recently.
+    pub(super) fn is_stalled(&self, now: Timestamp) -> bool {
+        let last = Timestamp::from_millis(self.last_tick.load(Acquire));
+        now.since(last) >= PAUSE_MAX
     }
 
     /// Handles an input.
     pub(super) fn input(&self, input: Input) {
-        self.replica.handle(self.enter(), input);
-        self.settle();
+        self.replica.handle(self.now_checked(), input);
+        self.flush_outputs();
     }
 
     /// Handles messages from a node, in order, sent to this node in incarnation `to`.
-    pub(super) fn receive(&self, from: &Node, to: u64, arrived: &mut Vec<Arrival>) {
+    pub(super) fn handle_messages(&self, from: &Node, to: u64, arrived: &mut Vec<Arrival>) {
         if arrived.is_empty() {
             return;
         }
-        let now = self.enter();
+        let now = self.now_checked();
         for Arrival { age, message } in arrived.drain(..) {
             let from = from.clone();
             let input = Input::Message {
@@ -186,7 +187,7 @@ impl Driver {
             };
             self.replica.handle(now, input);
         }
-        self.settle();
+        self.flush_outputs();
     }
 
     /// Subscribes to what happens to sessions.
@@ -198,7 +199,8 @@ impl Driver {
 
     /// Informs the replica when there are other subscribers than before.
     fn review_subscribers(&self) {
-        // In one step, so that the last to look is the last to say.
+        // Held across the comparison and the input, so that the replica receives the scopes in the
+        // order in which they were read.
         let mut known = lock(&self.scope);
         let scope = self.events.wanted();
         if *known != scope {
@@ -215,16 +217,17 @@ impl Driver {
     /// Reports what a call has done to a session.
     pub(super) fn report(&self, happening: Happening) {
         if self.reports() {
-            self.replica.report(self.enter(), happening);
-            self.settle();
+            self.replica.report(self.now_checked(), happening);
+            self.flush_outputs();
         }
     }
 
     /// Announces why this node is about to delete a session, if events are subscribed to.
     pub(super) fn announce_reason(&self, key: &Root, reason: EndReason) {
         if self.reports() {
-            self.replica.announce_reason(self.enter(), *key, reason);
-            self.settle();
+            self.replica
+                .announce_reason(self.now_checked(), *key, reason);
+            self.flush_outputs();
         }
     }
 
@@ -240,10 +243,16 @@ impl Driver {
 
     /// Returns `true` if this node serves sessions and should receive requests.
     pub(super) fn is_ready(&self) -> bool {
-        self.replica.is_ready() && !self.draining.load(Relaxed) && self.has_pulse(clock::now())
+        self.replica.is_ready() && !self.draining.load(Relaxed) && !self.is_stalled(clock::now())
     }
 
-    /// Waits until the node is ready.
+    /// Called when the node has stopped: wakes all callers.
+    pub(super) fn stopped(&self) {
+        self.calls.close();
+        self.ready.send_replace(true);
+    }
+
+    /// Waits until the node is ready, or has stopped.
     pub(super) async fn ready(&self) {
         let mut ready = self.ready.subscribe();
         // The sender lives in `self`.
@@ -274,7 +283,7 @@ impl Driver {
         self.identity.subscribe()
     }
 
-    /// Returns since when a member has been one.
+    /// Returns when the node became a member.
     pub(super) fn member_since(&self, node: &Node) -> Option<Timestamp> {
         self.sightings.since(node)
     }
@@ -288,21 +297,21 @@ impl Driver {
 
     /// Advances the time, and returns how long nothing is due.
     pub(super) fn tick(&self) -> Duration {
-        let now = self.enter();
-        self.pulse.store(now.as_millis(), Release);
+        let now = self.now_checked();
+        self.last_tick.store(now.as_millis(), Release);
         self.review_subscribers();
         let outlook = self
             .addresses
             .changed(|address| self.links.is_mine(address));
         if let Some(outlook) = outlook {
             self.replica.handle(now, Input::Outlook(outlook));
-            self.settle();
+            self.flush_outputs();
         }
         match self.replica.poll_timeout() {
             Some(due) if due > now => due.since(now).min(TICK_MAX),
             Some(_) => {
                 self.replica.handle(now, Input::Timeout);
-                self.settle();
+                self.flush_outputs();
                 Duration::ZERO
             }
             None => TICK_MAX,

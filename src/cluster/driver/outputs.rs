@@ -3,52 +3,52 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
-use crate::cluster::link::Encoder;
-use crate::cluster::replica::event::{EventReport, Input, Notification, Output};
+use crate::cluster::replica::event::{Input, Notification, Output, EventReport};
+use crate::cluster::transport::MessageEncoder;
 use crate::sync::lock;
 
-use super::{Driver, LOOKING};
+use crate::cluster::driver::{Driver, LOOKING};
 
 /// The outputs of the replica, and the encoder for their messages.
 #[derive(Debug, Default)]
 pub(super) struct Outputs {
     list: Vec<Output>,
-    encoder: Encoder,
+    encoder: MessageEncoder,
 }
 
 impl Driver {
     /// Performs the outputs of the replica, in order. Must be called after every input.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn flush_outputs(&self) {
         loop {
-            let given_up = self.flush_outputs();
-            if given_up.is_empty() {
+            let undelivered = self.flush_once();
+            if undelivered.is_empty() {
                 return;
             }
-            for given_up in given_up {
-                self.replica.handle(clock::now(), given_up);
+            for undelivered in undelivered {
+                self.replica.handle(clock::now(), undelivered);
             }
         }
     }
 
     /// Performs the outputs of the replica. Returns a delivery report for each message that had to
     /// be dropped, so that it takes no room in a window any more.
-    fn flush_outputs(&self) -> Vec<Input> {
+    fn flush_once(&self) -> Vec<Input> {
         let mut outputs = lock(&self.outputs);
         let Outputs { list, encoder } = &mut *outputs;
-        let mut given_up = Vec::new();
+        let mut undelivered = Vec::new();
         self.replica.drain(list);
         for output in list.drain(..) {
             match output {
                 Output::Send { to, message } => {
                     if self.links.send(&to, &message, encoder).is_err() {
-                        if self.door.may_complain() {
+                        if self.admission.may_log() {
                             tracing::error!(
                                 peer = %to.name,
                                 bytes = message.size(),
                                 "a session is too large to be replicated"
                             );
                         }
-                        given_up.push(Input::Delivered {
+                        undelivered.push(Input::Delivered {
                             node: to,
                             bytes: message.size(),
                             large: message.is_large(),
@@ -65,7 +65,7 @@ impl Driver {
             }
         }
         encoder.forget();
-        given_up
+        undelivered
     }
 
     /// Logs an event, and does what follows from it outside of the replica.
@@ -80,14 +80,14 @@ impl Driver {
                 self.ready.send_replace(true);
             }
             Notification::Excluded(_) => {
-                self.look_again();
+                self.restart_search();
                 self.links.close_all();
             }
             Notification::Rejoining(node) => {
                 let members = self.replica.status().members;
                 self.addresses
                     .rejoin(members.iter().map(|member| member.node.address));
-                self.look_again();
+                self.restart_search();
                 // In this order: a link established meanwhile checks the identity last.
                 self.identity.send_replace(node);
                 self.links.close_all();
@@ -102,7 +102,7 @@ impl Driver {
     }
 
     /// Called when this node stops serving: starts to look for other nodes again.
-    fn look_again(&self) {
+    fn restart_search(&self) {
         self.ready.send_replace(false);
         let until = clock::now().plus(LOOKING);
         self.looking_until.store(until.as_millis(), Relaxed);

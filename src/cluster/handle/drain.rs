@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, interval};
 
-use super::Cluster;
 use crate::cluster::driver::Driver;
+use crate::cluster::handle::ClusterHandle;
 use crate::cluster::replica::ReplicaStatus;
 use crate::cluster::replica::event::Input;
 use crate::cluster::status::DrainReport;
 
-impl Cluster {
+impl ClusterHandle {
     /// Starts draining: this node holds no sessions any more and hands its sessions over, while
     /// requests continue to be served.
     pub(crate) fn start_draining(&self) {
@@ -41,13 +41,13 @@ impl Cluster {
         // The task holds the only receiver.
         self.stop.closed().await;
         let report = DrainReport {
-            handed_over: is_handed_over(&status) && status.has_successor
+            complete: is_handed_over(&status) && status.has_successor
                 || status.sessions + status.tombstones == 0,
             sessions: self.had.load(Relaxed).max(status.sessions),
             unacknowledged: status.unacknowledged,
-            remaining: status.members.len(),
+            members_remaining: status.members.len(),
             last: !status.has_successor,
-            took: began.elapsed(),
+            elapsed: began.elapsed(),
         };
         *drained = Some(report);
         report

@@ -32,7 +32,7 @@ use crate::cluster::wire::ATTRIBUTE_NAME_MAX;
 
 /// A running node. Dropping it stops the node immediately, unless it has been drained.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub(crate) struct ClusterHandle {
     pub(super) driver: Arc<Driver>,
     task: AbortHandle,
     stop: watch::Sender<bool>,
@@ -46,13 +46,14 @@ pub(crate) struct Cluster {
     drained: Mutex<Option<DrainReport>>,
 }
 
-impl Cluster {
+impl ClusterHandle {
     /// Spawns a node on the current tokio runtime.
     pub(super) fn run(
         driver: Driver,
         endpoints: Endpoints,
         address: SocketAddr,
-        (copies, drain_timeout): (Copies, Duration),
+        copies: Copies,
+        drain_timeout: Duration,
     ) -> Self {
         let driver = Arc::new(driver);
         let (stop, stopped) = watch::channel(false);
@@ -92,12 +93,12 @@ impl Cluster {
         secret: Option<&SecretHash>,
     ) -> Result<Loaded, StoreError> {
         let op = self.driver.next_op();
-        let now = self.driver.enter();
+        let now = self.driver.now_checked();
         match self.driver.replica.load(now, op, key, secret) {
             Progress::Ready(loaded) => Ok(loaded),
             Progress::Rejected(kind) => Err(refused(kind)),
             Progress::Pending(_) => {
-                self.driver.settle();
+                self.driver.flush_outputs();
                 match self.driver.reply(op).await {
                     Some(Reply::Found(loaded)) => Ok(loaded),
                     Some(Reply::Uncertain) => Err(StoreError::unavailable(
@@ -140,9 +141,9 @@ impl Cluster {
         check_names(changes)?;
         let _turn = self.large_writes.turn(changes.payload_bytes()).await?;
         let op = self.driver.next_op();
-        let now = self.driver.enter();
+        let now = self.driver.now_checked();
         let step = self.driver.replica.commit(now, op, key, base, changes);
-        self.driver.settle();
+        self.driver.flush_outputs();
         let outcome = match step {
             Progress::Ready(outcome) => return Ok(self.acknowledged(outcome)),
             Progress::Rejected(kind) => return Err(refused(kind)),
@@ -196,14 +197,15 @@ impl Cluster {
     }
 
     pub(crate) fn touch(&self, key: &Root) {
-        self.driver.replica.touch(self.driver.enter(), key);
-        self.driver.settle();
+        self.driver.replica.touch(self.driver.now_checked(), key);
+        self.driver.flush_outputs();
     }
 
     pub(crate) async fn delete(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
-        let record = match self.driver.reports() {
-            true => self.driver.replica.peek(clock::now(), key),
-            false => None,
+        let record = if self.driver.reports() {
+            self.driver.replica.peek(clock::now(), key)
+        } else {
+            None
         };
         self.driver.announce_reason(key, reason);
         let ended = self.try_end(key).await?;
@@ -234,8 +236,11 @@ impl Cluster {
 
     async fn try_end(&self, key: &Root) -> Result<bool, StoreError> {
         let op = self.driver.next_op();
-        let step = self.driver.replica.delete(self.driver.enter(), op, key);
-        self.driver.settle();
+        let step = self
+            .driver
+            .replica
+            .delete(self.driver.now_checked(), op, key);
+        self.driver.flush_outputs();
         let ended = match step {
             Progress::Ready(ended) => return Ok(ended),
             Progress::Rejected(kind) => return Err(refused(kind)),
@@ -279,7 +284,7 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
+impl Drop for ClusterHandle {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -5,24 +5,20 @@ use std::time::Duration;
 
 use crate::clock;
 
-use super::Cluster;
+use crate::cluster::handle::ClusterHandle;
 use crate::cluster::replica::event::Exclusion;
 use crate::cluster::replica::{MemberStatus, ReplicaStatus};
 use crate::cluster::status::{ClusterStatus, Member, MemberState, RefusedNode};
-use crate::cluster::wire::Refusal;
+use crate::cluster::wire::RefusalReason;
 
-impl Cluster {
+impl ClusterHandle {
     pub(crate) fn status(&self) -> ClusterStatus {
         let status = self.driver.replica.status();
         let ready = self.is_ready();
         let me = Member {
             route: status.me.name.to_string(),
             address: status.me.address,
-            state: match ready {
-                _ if self.driver.draining.load(Relaxed) => MemberState::Leaving,
-                true => MemberState::Ready,
-                false => MemberState::Joining,
-            },
+            state: member_state(ready, self.driver.draining.load(Relaxed)),
             age: clock::now().since(self.driver.started_at),
             lag: 0,
         };
@@ -43,7 +39,7 @@ impl Cluster {
             degraded_acks: self.driver.degraded_acks.load(Relaxed),
             indeterminate: status.indeterminate,
             discarded_writes: status.discarded,
-            rejected_connections: self.driver.door.rejected(),
+            rejected_connections: self.driver.admission.rejected(),
             created: self.driver.created.load(Relaxed),
             deleted: self.driver.deleted.load(Relaxed),
             expired: status.expired,
@@ -57,13 +53,13 @@ impl Cluster {
         if let Some(Exclusion::Name(node)) = &status.excluded {
             rows.push(RefusedNode {
                 address: node.address.to_string(),
-                reason: Refusal::Name.reason().to_owned(),
+                reason: RefusalReason::Name.reason().to_owned(),
             });
         }
-        rows.extend(self.driver.door.rejections.list(clock::now()));
+        rows.extend(self.driver.admission.rejections.list(clock::now()));
         let mut known: Vec<RefusedNode> = Vec::new();
         for row in rows {
-            // A machine alone says less than the address of a node on it.
+            // The address of a node covers the row of its machine alone.
             let same = |other: &RefusedNode| {
                 let rest = other.address.strip_prefix(&row.address);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
@@ -80,13 +76,19 @@ impl Cluster {
         Member {
             route: member.node.name.to_string(),
             address: member.node.address,
-            state: match member.ready {
-                _ if member.leaving => MemberState::Leaving,
-                true => MemberState::Ready,
-                false => MemberState::Joining,
-            },
+            state: member_state(member.ready, member.leaving),
             age: since.map_or(Duration::ZERO, |since| clock::now().since(since)),
             lag: member.lag,
         }
+    }
+}
+
+const fn member_state(is_ready: bool, is_leaving: bool) -> MemberState {
+    if is_leaving {
+        MemberState::Leaving
+    } else if is_ready {
+        MemberState::Ready
+    } else {
+        MemberState::Joining
     }
 }

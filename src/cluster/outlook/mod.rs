@@ -20,101 +20,38 @@ use crate::session::Timestamp;
 use crate::sync::lock;
 
 use super::replica::Outlook;
-use super::replica::node::Node;
-use super::status::RefusedNode;
-use super::wire::{Refusal, RefusalDetails};
+use crate::cluster::status::RefusedNode;
+use crate::cluster::transport::{DialResult, Lookup, Rejection};
 
 /// The relevant addresses and their state.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    state: Mutex<State>,
+    state: Mutex<AddressTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AddressTable {
     /// The configured names, as `host:port`.
-    names: BTreeMap<String, Name>,
+    names: BTreeMap<String, NameState>,
     /// The members when this node was paused or declared down, until it serves again.
     former: BTreeSet<SocketAddr>,
     /// The result for each dialed address.
-    found: HashMap<SocketAddr, Found>,
+    results: HashMap<SocketAddr, DialRecord>,
     /// The summary that the replica last received.
     reported: Option<Outlook>,
 }
 
 /// The state of a name.
 #[derive(Debug, Default)]
-struct Name {
+struct NameState {
     addresses: Vec<SocketAddr>,
     /// Since when it does not resolve.
-    nowhere: Option<Streak>,
-}
-
-/// The result of a lookup.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Lookup {
-    Addresses(Vec<SocketAddr>),
-    /// The name does not exist, or has no address.
-    Nowhere,
-    /// The name server fails or does not answer in time.
-    Failure,
-}
-
-/// The result of dialing an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// A node that accepts this one, and is reached at this address.
-    Accepts { at: SocketAddr },
-    /// A node that rejects this one, or that this one rejects.
-    Rejects { by: Rejection, reason: &'static str },
-    /// Connections are refused.
-    Closed,
-    /// No answer, or not one of a node.
-    Silence,
-}
-
-/// The consequence of a rejection for this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rejection {
-    /// A node of the same cluster rejects this one.
-    Peer,
-    /// A node of the same cluster rejects this one because there is no place for it.
-    Exclusion,
-    /// The cluster's name or the secret differs.
-    Foreign,
-    /// The other node is the one to be rejected.
-    Own,
-    /// A node of the same cluster has the node to be rejected as a member. It may have sessions,
-    /// and does not answer for them before it is informed.
-    Younger,
-}
-
-impl Rejection {
-    /// Returns the consequence, for `me`, of a refusal by the node at address `at`.
-    pub(super) fn of(
-        me: &Node,
-        at: SocketAddr,
-        refusal: Refusal,
-        details: &RefusalDetails,
-    ) -> Self {
-        let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
-        match (refusal, &details.rival) {
-            (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => {
-                match rival.node.address == at {
-                    true => Self::Own,
-                    false => Self::Younger,
-                }
-            }
-            (Refusal::Cluster | Refusal::Secret, _) => Self::Foreign,
-            (Refusal::Name | Refusal::Full, _) => Self::Exclusion,
-            _ => Self::Peer,
-        }
-    }
+    unresolved: Option<Streak>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Found {
-    answer: Answer,
+struct DialRecord {
+    result: DialResult,
     streak: Streak,
 }
 
@@ -135,23 +72,25 @@ impl Streak {
         }
     }
 
-    fn goes_on(&mut self, now: Timestamp) {
+    fn extend(&mut self, now: Timestamp) {
         self.last = now;
         self.times = self.times.saturating_add(1);
     }
 
     /// Returns `true` if there are enough results to rely on.
-    fn is_settled(&self) -> bool {
-        self.times >= SETTLED_TIMES && self.last.since(self.first) >= SETTLED_AFTER
+    fn is_conclusive(&self) -> bool {
+        self.times >= CONCLUSIVE_TIMES && self.last.since(self.first) >= CONCLUSIVE_AFTER
     }
 }
 
 impl Addresses {
     pub(super) fn new(names: &[String]) -> Self {
-        let names = names.iter().map(|name| (name.clone(), Name::default()));
-        let state = State {
+        let names = names
+            .iter()
+            .map(|name| (name.clone(), NameState::default()));
+        let state = AddressTable {
             names: names.collect(),
-            ..State::default()
+            ..AddressTable::default()
         };
         Self {
             state: Mutex::new(state),
@@ -164,43 +103,43 @@ impl Addresses {
         let Some(known) = state.names.get_mut(name) else {
             return;
         };
-        match (lookup, &mut known.nowhere) {
+        match (lookup, &mut known.unresolved) {
             (Lookup::Addresses(addresses), _) => {
                 known.addresses.clone_from(addresses);
-                known.nowhere = None;
+                known.unresolved = None;
             }
-            (Lookup::Nowhere, Some(streak)) => streak.goes_on(now),
-            (Lookup::Nowhere, None) => {
+            (Lookup::NotFound, Some(streak)) => streak.extend(now),
+            (Lookup::NotFound, None) => {
                 known.addresses.clear();
-                known.nowhere = Some(Streak::begin(now));
+                known.unresolved = Some(Streak::begin(now));
             }
-            (Lookup::Failure, _) => known.nowhere = None,
+            (Lookup::Failure, _) => known.unresolved = None,
         }
     }
 
     /// Records the result of dialing an address.
-    pub(super) fn dialed(&self, now: Timestamp, address: SocketAddr, answer: Answer) {
+    pub(super) fn dialed(&self, now: Timestamp, address: SocketAddr, result: DialResult) {
         let mut state = self.state();
-        if state.found.len() >= FOUND_MAX && !state.found.contains_key(&address) {
+        if state.results.len() >= RESULTS_MAX && !state.results.contains_key(&address) {
             return;
         }
-        match state.found.get_mut(&address) {
-            Some(found) if found.answer == answer => found.streak.goes_on(now),
+        match state.results.get_mut(&address) {
+            Some(found) if found.result == result => found.streak.extend(now),
             _ => {
                 let streak = Streak::begin(now);
-                state.found.insert(address, Found { answer, streak });
+                state.results.insert(address, DialRecord { result, streak });
             }
         }
     }
 
     /// Called when an address is not dialed any more.
     pub(super) fn forget(&self, address: SocketAddr) {
-        self.state().found.remove(&address);
+        self.state().results.remove(&address);
     }
 
     /// Called when this node starts to join again, with the members that it had.
     pub(super) fn rejoin(&self, members: impl Iterator<Item = SocketAddr>) {
-        self.state().former.extend(members.take(FOUND_MAX));
+        self.state().former.extend(members.take(RESULTS_MAX));
     }
 
     /// Called when this node starts to serve.
@@ -227,33 +166,33 @@ impl Addresses {
     pub(super) fn refused(&self) -> Vec<RefusedNode> {
         let state = self.state();
         let mut rows: Vec<_> = state
-            .found
+            .results
             .iter()
-            .filter_map(|(address, found)| match found.answer {
-                Answer::Rejects { reason, .. } => Some(RefusedNode {
+            .filter_map(|(address, found)| match found.result {
+                DialResult::Rejects { reason, .. } => Some(RefusedNode {
                     address: address.to_string(),
                     reason: reason.to_owned(),
                 }),
-                Answer::Accepts { .. } | Answer::Closed | Answer::Silence => None,
+                DialResult::Accepts { .. } | DialResult::Closed | DialResult::Silence => None,
             })
             .collect();
         rows.sort_by(|a, b| a.address.cmp(&b.address));
         rows
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AddressTable> {
         lock(&self.state)
     }
 }
 
-impl State {
+impl AddressTable {
     fn outlook(&self, is_mine: impl Fn(&SocketAddr) -> bool) -> Outlook {
         let mut outlook = Outlook::default();
         let mut counted = self.former.clone();
         for name in self.names.values() {
             counted.extend(&name.addresses);
             if name.addresses.is_empty() {
-                let known = name.nowhere.is_some_and(|streak| streak.is_settled());
+                let known = name.unresolved.is_some_and(|streak| streak.is_conclusive());
                 outlook.configured += 1;
                 outlook.silent += usize::from(!known);
             }
@@ -262,27 +201,28 @@ impl State {
         outlook.configured += counted.len();
         let mut accepting = BTreeSet::new();
         for address in &counted {
-            let mut found = self.found.get(address);
-            if let Some(Answer::Accepts { at }) = found.map(|found| found.answer) {
+            let mut found = self.results.get(address);
+            if let Some(DialResult::Accepts { at }) = found.map(|found| found.result) {
                 // The result at the address that the node advertises counts.
-                found = self.found.get(&at);
+                found = self.results.get(&at);
             }
             match found {
-                Some(found) if found.answer == Answer::Closed && found.streak.is_settled() => {}
-                Some(found) => match found.answer {
-                    Answer::Accepts { at } => drop(accepting.insert(at)),
-                    Answer::Rejects { by, .. } => {
+                Some(found)
+                    if found.result == DialResult::Closed && found.streak.is_conclusive() => {}
+                Some(found) => match found.result {
+                    DialResult::Accepts { at } => drop(accepting.insert(at)),
+                    DialResult::Rejects { by, .. } => {
                         outlook.foreign += usize::from(by == Rejection::Foreign);
                         outlook.silent += usize::from(by == Rejection::Younger);
                     }
-                    Answer::Closed | Answer::Silence => outlook.silent += 1,
+                    DialResult::Closed | DialResult::Silence => outlook.silent += 1,
                 },
                 None => outlook.silent += 1,
             }
         }
         outlook.accepting = accepting.len();
-        for found in self.found.values() {
-            if let Answer::Rejects { by, .. } = found.answer {
+        for found in self.results.values() {
+            if let DialResult::Rejects { by, .. } = found.result {
                 let excluded = by == Rejection::Exclusion;
                 outlook.excluding += usize::from(excluded);
                 outlook.rejecting += usize::from(excluded || by == Rejection::Peer);
@@ -293,11 +233,11 @@ impl State {
 }
 
 /// Number and duration of equal results before an address counts as closed.
-const SETTLED_TIMES: u32 = 3;
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+const CONCLUSIVE_TIMES: u32 = 3;
+const CONCLUSIVE_AFTER: Duration = Duration::from_secs(2);
 
 /// Most addresses with a result: as many as are dialed.
-const FOUND_MAX: usize = 256;
+const RESULTS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests;

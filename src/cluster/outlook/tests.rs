@@ -1,5 +1,6 @@
 use super::*;
-use crate::cluster::wire::Rival;
+use crate::cluster::replica::node::Node;
+use crate::cluster::wire::{RefusalDetails, RefusalReason, Rival};
 
 const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -20,9 +21,9 @@ fn outlook(addresses: &Addresses) -> Outlook {
     addresses.state().outlook(|address| *address == at(1))
 }
 
-fn rejects(by: Rejection) -> Answer {
+fn rejects(by: Rejection) -> DialResult {
     let reason = "";
-    Answer::Rejects { by, reason }
+    DialResult::Rejects { by, reason }
 }
 
 fn later(ms: u64) -> Timestamp {
@@ -35,15 +36,15 @@ fn an_address_is_closed_after_three_refusals_within_two_seconds() {
     let addresses = configured(&[2]);
     assert_eq!(outlook(&addresses).silent, 1, "not dialed yet");
     for (ms, silent) in [(0, 1), (1_000, 1), (1_999, 1), (2_000, 0)] {
-        addresses.dialed(later(ms), at(2), Answer::Closed);
+        addresses.dialed(later(ms), at(2), DialResult::Closed);
         assert_eq!(outlook(&addresses).silent, silent, "after {ms} ms");
     }
-    addresses.dialed(later(2_100), at(2), Answer::Silence);
-    addresses.dialed(later(2_200), at(2), Answer::Closed);
+    addresses.dialed(later(2_100), at(2), DialResult::Silence);
+    addresses.dialed(later(2_200), at(2), DialResult::Closed);
     assert_eq!(outlook(&addresses).silent, 1, "it begins anew");
     let twice = configured(&[2]);
     for ms in [0, 5_000] {
-        twice.dialed(later(ms), at(2), Answer::Closed);
+        twice.dialed(later(ms), at(2), DialResult::Closed);
     }
     assert_eq!(outlook(&twice).silent, 1, "twice is not enough");
 }
@@ -60,9 +61,9 @@ fn a_name_is_unknown_only_if_a_name_server_answers_that() {
     for ms in [0, 1_000, 2_000, 3_000] {
         assert_eq!(silent(Lookup::Failure, ms), 1);
     }
-    assert_eq!(silent(Lookup::Nowhere, 4_000), 1);
-    assert_eq!(silent(Lookup::Nowhere, 5_000), 1);
-    assert_eq!(silent(Lookup::Nowhere, 6_000), 0);
+    assert_eq!(silent(Lookup::NotFound, 4_000), 1);
+    assert_eq!(silent(Lookup::NotFound, 5_000), 1);
+    assert_eq!(silent(Lookup::NotFound, 6_000), 0);
     assert_eq!(outlook(&addresses).configured, 1);
     assert_eq!(silent(Lookup::Failure, 7_000), 1);
 }
@@ -88,7 +89,7 @@ fn the_own_address_does_not_count() {
 fn a_rejection_by_a_peer_counts_wherever_it_was_found() {
     let addresses = configured(&[2]);
     for ms in [0, 1_000, 2_000] {
-        addresses.dialed(later(ms), at(2), Answer::Closed);
+        addresses.dialed(later(ms), at(2), DialResult::Closed);
     }
     // Found by multicast, or named by a member.
     addresses.dialed(START, at(3), rejects(Rejection::Peer));
@@ -127,7 +128,7 @@ fn members_that_prefer_a_younger_node_of_this_name_leave_this_one_in_doubt() {
     };
     let addresses = configured(&[2, 3]);
     for port in [2, 3] {
-        let by = Rejection::of(&node(1, 5), at(port), Refusal::Name, &details);
+        let by = Rejection::of(&node(1, 5), at(port), RefusalReason::Name, &details);
         addresses.dialed(START, at(port), rejects(by));
     }
     let outlook = outlook(&addresses);
@@ -149,9 +150,9 @@ fn a_node_of_another_cluster_counts_where_it_was_configured() {
 #[test]
 fn a_node_that_wants_to_be_reached_elsewhere_counts_when_it_is() {
     let addresses = configured(&[2]);
-    addresses.dialed(START, at(2), Answer::Accepts { at: at(3) });
+    addresses.dialed(START, at(2), DialResult::Accepts { at: at(3) });
     assert_eq!(outlook(&addresses).silent, 1);
-    addresses.dialed(START, at(3), Answer::Accepts { at: at(3) });
+    addresses.dialed(START, at(3), DialResult::Accepts { at: at(3) });
     let outlook = outlook(&addresses);
     assert_eq!((outlook.silent, outlook.accepting), (0, 1));
 }

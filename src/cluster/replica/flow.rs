@@ -5,7 +5,7 @@
 //! is returned when the peer's process has received the bytes, whether or not it has merged them.
 //! So a slow peer takes a bounded amount of memory from the network and the send queue. Control
 //! messages are never held back; that they do not wait behind data is the link's task
-//! ([`lanes`](crate::cluster::link)).
+//! ([`lanes`](crate::cluster::transport)).
 //!
 //! Messages up to [`SMALL_MAX`] share one window. A larger one is a stream of its own, one at a
 //! time, so that a session of many megabytes does not take the room of small ones.

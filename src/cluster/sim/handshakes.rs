@@ -1,8 +1,8 @@
 //! Handshakes: how nodes find, accept and reject each other, as the driver and its links do.
 //!
 //! A node dials all addresses at which other nodes are or were, and reports the results to its
-//! replica. [`Addresses`], [`Sightings`] and the [admission](super::super::door) rules are those of
-//! a real node; only the path between two nodes is simulated.
+//! replica. [`Addresses`], [`Sightings`] and the [admission](crate::cluster::admission) rules are
+//! those of a real node; only the path between two nodes is simulated.
 //!
 //! [`Addresses`]: crate::cluster::outlook::Addresses
 //! [`Sightings`]: crate::cluster::sightings::Sightings
@@ -16,11 +16,11 @@ use super::event::SimEvent;
 use super::link::SimLink;
 use super::pending::PendingInput;
 use super::world::World;
-use crate::cluster::door::{find_rival, objection_to};
-use crate::cluster::outlook::{Answer, Lookup, Rejection};
+use crate::cluster::admission::{find_rival, refusal_for};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
-use crate::cluster::wire::{Hello, HelloReply, Refusal, RefusalDetails, Rival};
+use crate::cluster::transport::{DialResult, Lookup, Rejection};
+use crate::cluster::wire::{Hello, HelloReply, RefusalDetails, RefusalReason, Rival};
 
 impl World {
     /// Dials all nodes to which it has no link, repeatedly.
@@ -63,15 +63,15 @@ impl World {
     }
 
     /// The result of dialing an address without a node.
-    const fn nothing(&self) -> Answer {
+    const fn nothing(&self) -> DialResult {
         if self.plan.crash_is_noticed {
-            Answer::Closed
+            DialResult::Closed
         } else {
-            Answer::Silence
+            DialResult::Silence
         }
     }
 
-    fn found(&mut self, index: usize, address: SocketAddr, answer: Answer) {
+    fn found(&mut self, index: usize, address: SocketAddr, answer: DialResult) {
         let now = self.clock(index);
         let node = &mut self.nodes[index];
         node.dialed.insert(address);
@@ -98,7 +98,7 @@ impl World {
             return self.found(index, dialed.address, self.nothing());
         }
         if !is_open || !self.is_running(other) {
-            return self.found(index, dialed.address, Answer::Silence);
+            return self.found(index, dialed.address, DialResult::Silence);
         }
         let dialer = self.nodes[index].me.clone();
         let hello = self.hello(index, dialer.clone());
@@ -123,7 +123,7 @@ impl World {
     /// Called when a node was accepted by another one.
     fn welcomed(&mut self, index: usize, other: usize, dialed: Node) {
         let address = dialed.address;
-        self.found(index, address, Answer::Accepts { at: address });
+        self.found(index, address, DialResult::Accepts { at: address });
         if let Some(refusal) = self.objection(index, &dialed) {
             return self.found(index, address, rejects(Rejection::Own, refusal));
         }
@@ -146,7 +146,7 @@ impl World {
         &mut self,
         index: usize,
         at: SocketAddr,
-        refusal: Refusal,
+        refusal: RefusalReason,
         details: &RefusalDetails,
     ) {
         let by = Rejection::of(&self.nodes[index].me, at, refusal, details);
@@ -186,11 +186,11 @@ impl World {
         if let Some(refusal) = self.objection(index, &hello.node) {
             let name = &hello.node.name;
             let rival = find_rival(name, me, status.ready, &status.members);
-            let rival = rival.filter(|_| refusal == Refusal::Name);
+            let rival = rival.filter(|_| refusal == RefusalReason::Name);
             let details = RefusalDetails { seen, rival };
             return HelloReply::Refused { refusal, details };
         }
-        sightings.introduced(hello);
+        sightings.record_handshake(hello);
         HelloReply::Welcome {
             proto: hello.common_protocol().unwrap_or_default(),
             node: me.clone(),
@@ -199,10 +199,10 @@ impl World {
     }
 
     /// Returns the reason why one node refuses another.
-    fn objection(&self, index: usize, node: &Node) -> Option<Refusal> {
+    fn objection(&self, index: usize, node: &Node) -> Option<RefusalReason> {
         let members = self.replica(index).status().members;
         let members = members.iter().map(|member| &member.node);
-        objection_to(node, &self.nodes[index].me, members)
+        refusal_for(node, &self.nodes[index].me, members)
     }
 
     /// Returns the latest incarnation number that any reachable node has seen of this node, as a
@@ -228,9 +228,9 @@ impl World {
     }
 }
 
-const fn rejects(by: Rejection, refusal: Refusal) -> Answer {
+const fn rejects(by: Rejection, refusal: RefusalReason) -> DialResult {
     let reason = refusal.reason();
-    Answer::Rejects { by, reason }
+    DialResult::Rejects { by, reason }
 }
 
 /// The name under which a node can be found.

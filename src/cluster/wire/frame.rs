@@ -1,9 +1,9 @@
 //! Frames of the handshake: a length and that many bytes.
 
-use super::WireError;
+use crate::cluster::wire::WireError;
 
 /// The longest frame before authentication; a handshake is far shorter.
-pub(crate) const INTRODUCTION_MAX: usize = 4 << 10;
+pub(crate) const HANDSHAKE_MAX: usize = 4 << 10;
 
 /// Appends a frame whose content is written by `fill`.
 ///
@@ -15,11 +15,11 @@ pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Resul
     out.extend_from_slice(&[0; HEAD]);
     fill(out);
     let len = out.len() - start - HEAD;
-    if len > INTRODUCTION_MAX {
+    if len > HANDSHAKE_MAX {
         out.truncate(start);
         return Err(WireError::FrameTooLong);
     }
-    // The length fits: it is at most `INTRODUCTION_MAX`.
+    // The length fits: it is at most `HANDSHAKE_MAX`.
     let head = (len as u32).to_be_bytes();
     out[start..start + HEAD].copy_from_slice(&head);
     Ok(())
@@ -30,7 +30,7 @@ pub(crate) fn frame(out: &mut Vec<u8>, fill: impl FnOnce(&mut Vec<u8>)) -> Resul
 /// # Errors
 ///
 /// `FrameTooLong` as soon as the length is complete and exceeds `max`.
-pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, WireError> {
+pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<SplitFrame<'_>>, WireError> {
     let Some((head, rest)) = bytes.split_first_chunk::<HEAD>() else {
         return Ok(None);
     };
@@ -42,7 +42,7 @@ pub(crate) fn next_frame(bytes: &[u8], max: usize) -> Result<Option<Split<'_>>, 
 }
 
 /// A frame's content, and the bytes after it.
-pub(crate) type Split<'a> = (&'a [u8], &'a [u8]);
+pub(crate) type SplitFrame<'a> = (&'a [u8], &'a [u8]);
 
 /// The size of a frame's length field.
 pub(crate) const HEAD: usize = 4;
@@ -61,7 +61,7 @@ mod tests {
         for cut in 0..=stream.len() {
             let mut contents = Vec::new();
             let mut rest = &stream[..cut];
-            while let Some((content, more)) = next_frame(rest, INTRODUCTION_MAX).unwrap() {
+            while let Some((content, more)) = next_frame(rest, HANDSHAKE_MAX).unwrap() {
                 contents.push(content);
                 rest = more;
             }
@@ -74,15 +74,15 @@ mod tests {
     /// N-02, N-04, N-07.
     #[test]
     fn a_length_over_the_limit_is_refused_before_its_content_arrives() {
-        let head = (INTRODUCTION_MAX as u32 + 1).to_be_bytes();
-        let refused = next_frame(&head, INTRODUCTION_MAX);
+        let head = (HANDSHAKE_MAX as u32 + 1).to_be_bytes();
+        let refused = next_frame(&head, HANDSHAKE_MAX);
         assert_eq!(refused, Err(WireError::FrameTooLong));
     }
 
     #[test]
     fn a_frame_that_no_receiver_would_accept_is_not_sent() {
         let mut out = b"before".to_vec();
-        let refused = frame(&mut out, |out| out.resize(INTRODUCTION_MAX + 100, 0));
+        let refused = frame(&mut out, |out| out.resize(HANDSHAKE_MAX + 100, 0));
         assert_eq!(refused, Err(WireError::FrameTooLong));
         assert_eq!(out, b"before");
     }

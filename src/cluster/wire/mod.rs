@@ -1,12 +1,12 @@
 //! Wire format of messages.
 //!
-//! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a [`Protocol`]
-//! version; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding. The format
-//! is defined by [`Message`] and the types in it: **the order of their variants and fields is the
-//! format**. Within a protocol version fields are only added at the end of a message, and kinds of
-//! messages are only added; an older node skips both. Any other change is a new version, and the
-//! version on which two nodes have agreed determines the encoding. Golden bytes in the tests check
-//! this.
+//! A connection begins with a [`Hello`] and its [`HelloReply`], which agree on a
+//! [`ProtocolVersion`]; then [`Segment`]s follow, which carry [`Message`]s in postcard's encoding.
+//! The format is defined by [`Message`] and the types in it: **the order of their variants and
+//! fields is the format**. Within a protocol version fields are only added at the end of a message,
+//! and kinds of messages are only added; an older node skips both. Any other change is a new
+//! version, and the version on which two nodes have agreed determines the encoding. Golden bytes in
+//! the tests check this.
 //!
 //! Decoding never panics, takes no more memory than a small multiple of the bytes that have
 //! arrived, and rejects everything that the replica cannot handle: names that are too long,
@@ -14,10 +14,10 @@
 //! the current state is decided by the replica.
 
 mod frame;
-mod hello;
+mod handshake;
 mod list;
+mod record;
 mod segment;
-mod session;
 mod update;
 mod validate;
 
@@ -29,13 +29,13 @@ use super::replica::message::{KINDS, Message};
 
 use self::validate::{put_later, read_later, validate};
 
-pub(super) use frame::{HEAD, INTRODUCTION_MAX, frame, next_frame};
-pub(super) use hello::{
-    Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, Protocol, Refusal, RefusalDetails, Rival,
-    is_node_name,
+pub(super) use frame::{HANDSHAKE_MAX, HEAD, frame, next_frame};
+pub(super) use handshake::{
+    Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, ProtocolVersion, RefusalDetails, RefusalReason,
+    Rival, is_node_name,
 };
+pub(super) use record::ATTRIBUTE_NAME_MAX;
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
-pub(super) use session::ATTRIBUTE_NAME_MAX;
 
 /// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) enum WireError {
     MessageTooLong,
     /// The bytes are not a message of this protocol version.
     Malformed,
-    /// The message is of a kind that only a later version knows.
+    /// The message is of a kind that only a later version defines.
     UnknownKind,
     /// A chunk without a large message, or more chunks than the message has.
     StrayChunk,
@@ -73,7 +73,7 @@ pub(super) enum WireError {
 /// `MessageTooLong` if no receiver would accept it; `out` is unchanged.
 pub(super) fn encode(
     message: &Message,
-    protocol: Protocol,
+    protocol: ProtocolVersion,
     out: &mut Vec<u8>,
 ) -> Result<(), WireError> {
     encode_within(message, protocol, MESSAGE_MAX, out)
@@ -81,13 +81,13 @@ pub(super) fn encode(
 
 fn encode_within(
     message: &Message,
-    protocol: Protocol,
+    protocol: ProtocolVersion,
     max: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), WireError> {
     let start = out.len();
     match protocol {
-        Protocol::V2 => {
+        ProtocolVersion::V2 => {
             put(message, out);
             put_later(message, out);
         }
@@ -103,8 +103,8 @@ fn encode_within(
 ///
 /// # Errors
 ///
-/// `UnknownKind` if only a later version knows the message: the receiver may skip it. Other errors
-/// if the bytes are not a message, or one that the replica cannot handle.
+/// `UnknownKind` if only a later version defines the message: the receiver may skip it. Other
+/// errors if the bytes are not a message, or one that the replica cannot handle.
 pub(super) fn decode(bytes: &[u8]) -> Result<Message, WireError> {
     match postcard::take_from_bytes::<Message>(bytes) {
         Ok((mut message, later)) => {
@@ -126,22 +126,23 @@ fn is_unknown_kind(bytes: &[u8]) -> bool {
 }
 
 fn at_most(count: usize, max: usize) -> Result<(), WireError> {
-    match count <= max {
-        true => Ok(()),
-        false => Err(WireError::TooMany),
+    if count <= max {
+        Ok(())
+    } else {
+        Err(WireError::TooMany)
     }
 }
 
 /// Encodes data at the end of `out`.
 fn put(data: &impl Serialize, out: &mut Vec<u8>) {
-    postcard::serialize_with_flavor(data, End(out))
+    postcard::serialize_with_flavor(data, VecFlavor(out))
         .expect("sequences of known length into a growing buffer always encode");
 }
 
 /// Writes at the end of a buffer that many messages share.
-struct End<'a>(&'a mut Vec<u8>);
+struct VecFlavor<'a>(&'a mut Vec<u8>);
 
-impl Flavor for End<'_> {
+impl Flavor for VecFlavor<'_> {
     type Output = ();
 
     fn try_push(&mut self, byte: u8) -> postcard::Result<()> {

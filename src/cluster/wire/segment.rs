@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use super::WireError;
+use crate::cluster::wire::WireError;
 
 /// The kind of a segment's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

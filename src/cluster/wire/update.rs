@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::cluster::replica::message::{OpId, Operation, UpdateRequest, ViewId};
 use crate::session::{Login, Root, Rotation, SecretHash, Timestamp, Version};
 
-use super::WireError;
-use super::session::{INVALID, WireDelta, WireRecord, attribute_name};
+use crate::cluster::wire::WireError;
+use crate::cluster::wire::record::{INVALID, WireDelta, WireRecord, attribute_name};
 
 #[derive(Serialize, Deserialize)]
 struct WireUpdate<'a> {

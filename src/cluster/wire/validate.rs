@@ -1,7 +1,7 @@
 //! Validation of received messages, and the encoding of events.
 //!
 //! The encoding of a message is derived from [`Message`]; that of a session is in
-//! [`session`](super::session).
+//! [`record`](super::record).
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
@@ -11,9 +11,9 @@ use crate::cluster::replica::message::{
 use crate::cluster::replica::node::Node;
 use crate::session::{EndReason, Root, SLOTS, SessionEventKind, SessionPage, Timestamp, UserKey};
 
-use super::hello::check_node;
-use super::session::{is_access, is_valid};
-use super::{WireError, at_most, put};
+use crate::cluster::wire::handshake::check_node;
+use crate::cluster::wire::record::{is_access, is_valid};
+use crate::cluster::wire::{WireError, at_most, put};
 
 /// Checks what no type checks. The content of sessions is checked when it is decoded.
 pub(super) fn validate(message: &Message) -> Result<(), WireError> {

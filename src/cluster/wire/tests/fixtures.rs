@@ -9,7 +9,7 @@ pub(super) const VIEW: ViewId = ViewId {
 
 pub(super) fn body(message: &Message) -> Vec<u8> {
     let mut bytes = Vec::new();
-    encode(message, Protocol::V2, &mut bytes).unwrap();
+    encode(message, ProtocolVersion::V2, &mut bytes).unwrap();
     bytes
 }
 

@@ -348,13 +348,13 @@ fn the_format_of_introductions_stands_still() {
             },
             "000000160002007f000001a01f80d095ffbc31056e6f6465310c",
         ),
-        (HelloReply::refused(Refusal::Protocol), "000000020100"),
-        (HelloReply::refused(Refusal::Busy), "000000020104"),
-        (HelloReply::refused(Refusal::Full), "000000020107"),
-        (HelloReply::refused(Refusal::Secret), "000000020108"),
+        (HelloReply::refused(RefusalReason::Protocol), "000000020100"),
+        (HelloReply::refused(RefusalReason::Busy), "000000020104"),
+        (HelloReply::refused(RefusalReason::Full), "000000020107"),
+        (HelloReply::refused(RefusalReason::Secret), "000000020108"),
         (
             HelloReply::Refused {
-                refusal: Refusal::Name,
+                refusal: RefusalReason::Name,
                 details: RefusalDetails {
                     seen: 12,
                     rival: Some(Rival {

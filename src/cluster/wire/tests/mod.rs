@@ -19,7 +19,6 @@ use crate::session::{
 };
 
 use crate::cluster::copies::Copies;
-use crate::cluster::link::Inbox;
 use crate::cluster::replica::delta::Delta;
 use crate::cluster::replica::entry::Entry;
 use crate::cluster::replica::message::{
@@ -28,6 +27,7 @@ use crate::cluster::replica::message::{
 };
 use crate::cluster::replica::message::{ListRequest, ListResponse};
 use crate::cluster::replica::node::Node;
+use crate::cluster::transport::Inbox;
 use crate::cluster::wire::*;
 
 use self::fixtures::*;
@@ -76,7 +76,7 @@ proptest! {
     }
 
     #[test]
-    fn an_introduction_arrives_as_it_was_sent(
+    fn a_handshake_arrives_as_it_was_sent(
         node in arbitrary::node(),
         cluster in ".{1,64}",
         process in any::<u64>(),
@@ -84,7 +84,7 @@ proptest! {
         let hello = Hello::new(&cluster, node.clone(), process, Copies::All);
         let mut bytes = Vec::new();
         hello.encode(&mut bytes);
-        prop_assert!(bytes.len() <= INTRODUCTION_MAX);
+        prop_assert!(bytes.len() <= HANDSHAKE_MAX);
         prop_assert_eq!(Hello::decode(&bytes[4..]), Ok(hello));
 
         let reply = HelloReply::Welcome { proto: 2, node, seen: process };
@@ -212,7 +212,7 @@ fn a_delta_keeps_as_many_updates_as_a_record_however_many_come() {
     let mut bytes = Vec::new();
     let head = (2u8, (1u8, 0u8), VIEW, false, NOW, 1u8);
     put(&head, &mut bytes);
-    put(&session::copy_with_updates(key(), NOW, &many), &mut bytes);
+    put(&record::copy_with_updates(key(), NOW, &many), &mut bytes);
     assert_eq!(decode(&bytes), Ok(write(latest)));
 }
 
@@ -333,10 +333,10 @@ fn a_kind_of_a_later_version_is_distinguished_from_garbage() {
 fn a_message_that_no_receiver_would_accept_is_not_written() {
     let mut bytes = b"before".to_vec();
     let message = Message::Swim(vec![0; 98]);
-    let refused = encode_within(&message, Protocol::V2, 99, &mut bytes);
+    let refused = encode_within(&message, ProtocolVersion::V2, 99, &mut bytes);
     assert_eq!(refused, Err(WireError::MessageTooLong));
     assert_eq!(bytes, b"before");
-    let written = encode_within(&message, Protocol::V2, 100, &mut bytes);
+    let written = encode_within(&message, ProtocolVersion::V2, 100, &mut bytes);
     assert_eq!((written, bytes.len()), (Ok(()), 106));
 }
 
