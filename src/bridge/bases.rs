@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
 
-use super::content::Content;
+use crate::bridge::content::Content;
 use crate::session::{Record, Root, Value};
 use crate::sync::lock;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::bases::Base;
-use super::content::{Content, EXPIRY, Key};
+use crate::bridge::bases::Base;
+use crate::bridge::content::{Content, EXPIRY, Key};
 use crate::session::{Changes, Login, Timestamp, Value, json};
 
 impl Content {

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use super::{Failure, Loose};
+use crate::bridge::{Failure, Loose};
 use crate::middleware::limits::Limits;
 use crate::session::{Name, Record, Root, SecretHash, Timestamp, Value, json};
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Failure, TowerSessions};
+use crate::bridge::{Failure, TowerSessions};
 
 macro_rules! implement {
     ($core:ident, $feature:literal) => {

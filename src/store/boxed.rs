@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::SessionStore;
-use super::erased::{Answer, ErasedStore};
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::store::SessionStore;
+use crate::store::erased::{Answer, ErasedStore};
 use crate::watch::SessionWatch;
 
 impl<S: SessionStore> ErasedStore for S {

@@ -1,13 +1,13 @@
-//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::decoder`, whose
+//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::format::decoder`, whose
 //! private functions it calls.
 //!
 //! `cargo test` runs the inputs in `__fuzz__/files/corpus` and a few thousand more; to continue,
-//! run `cargo bolero test -p distributable --all-features store::snapshot::decoder::fuzz::files`.
+//! run `cargo bolero test -p distributable --all-features store::snapshot::format::decoder::fuzz::files`.
 
 use bolero::check;
 
 use super::*;
-use crate::store::snapshot::sample::{NOW, slots};
+use crate::store::snapshot::format::fixtures::{NOW, slots};
 
 fn read(bytes: &[u8]) -> Result<Contents, Refusal> {
     let reading = Reading {

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-use super::{Locked, MemoryStore, Shared, Slot, Totals};
 use crate::events::EventBus;
 use crate::session::{SLOTS, Timestamp};
+use crate::store::memory::{Locked, MemoryStore, Shared, Slot, Totals};
 
 /// Builder for the limits of a [`MemoryStore`].
 #[derive(Clone, Debug)]

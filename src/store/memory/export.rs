@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::StoreError;
 use crate::session::{Record, Root, Timestamp};
-use crate::store::snapshot::source::{Kept, Restored, Source, State};
+use crate::store::export::{Kept, Restored, Source, State};
 
-use super::{MemoryStore, Shared, counted, reserve, sweep};
+use crate::store::memory::{MemoryStore, Shared, counted, expiry, reserve};
 
 impl Source for MemoryStore {
     fn export(&self, now: Timestamp, slot: usize) -> Vec<Kept> {
@@ -34,7 +34,7 @@ impl MemoryStore {
     pub(crate) fn restore(&self, kept: Vec<Kept>) -> Restored {
         let is_dead = |kept: &Kept| matches!(kept.state, State::Dead { .. });
         let dead: HashSet<_> = kept.iter().filter(|k| is_dead(k)).map(|k| k.key).collect();
-        sweep::ensure_running(&self.shared);
+        expiry::ensure_running(&self.shared);
         let mut restored = Restored::default();
         for Kept { key, state } in kept {
             if let State::Live(record) = state

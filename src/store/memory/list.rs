@@ -3,7 +3,7 @@
 use crate::clock;
 use crate::session::{PageBuilder, Root, SLOTS, SessionPage};
 
-use super::Shared;
+use crate::store::memory::Shared;
 
 impl Shared {
     /// The page after this session. One slot is locked at a time.

@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::builder::MemoryStoreBuilder;
-use super::SessionStore;
 use crate::clock;
 use crate::error::StoreError;
 use crate::events::{EventBus, SessionEvents};
@@ -23,14 +22,15 @@ use crate::session::{
     Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor,
     SessionEvent, SessionEventKind, SessionPage, Timestamp,
 };
+use crate::store::SessionStore;
 use crate::sync::lock;
 use crate::watch::{SessionWatch, Watched};
 
 mod builder;
+mod expiry;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
 mod list;
-mod sweep;
 
 /// A [`SessionStore`] in the memory of one node. Cheap to clone; clones share the sessions.
 ///
@@ -103,7 +103,7 @@ impl SessionStore for MemoryStore {
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
         if changes.is_create() {
-            sweep::ensure_running(&self.shared);
+            expiry::ensure_running(&self.shared);
         }
         self.shared.commit(key, base, &changes)
     }
@@ -161,7 +161,7 @@ impl SessionStore for MemoryStore {
 
     fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         // What expires is found by the task.
-        sweep::ensure_running(&self.shared);
+        expiry::ensure_running(&self.shared);
         Ok(self.shared.events.subscribe(scope))
     }
 

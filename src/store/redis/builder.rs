@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::RedisStore;
-use super::address::{Credentials, Topology, Url};
-use super::cipher::{EncryptionKey, KEYS_MAX, PlainValues, ValueCipher};
-use super::error::{RedisError, RedisErrorKind};
-use super::events::NODE_NAME_MAX;
-use super::keys::Prefix;
-use super::settings::{NearCacheLimits, Replicas, Settings};
-use super::tls::{Certificates, Tls};
+use crate::store::redis::RedisStore;
+use crate::store::redis::cipher::{EncryptionKey, KEYS_MAX, PlainValues, ValueCipher};
+use crate::store::redis::config::{NearCacheLimits, Replicas, Settings};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::events::NODE_NAME_MAX;
+use crate::store::redis::keys::Prefix;
+use crate::store::redis::tls::{Certificates, Tls};
+use crate::store::redis::url::{Credentials, Topology, Url};
 
 /// Builder of a [`RedisStore`].
 #[derive(Clone, Debug)]

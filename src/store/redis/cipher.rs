@@ -17,7 +17,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use sha2::{Digest, Sha256};
 
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// What a store with encryption keys does with values that are not encrypted.
 ///

@@ -8,12 +8,12 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, Root, SecretHash, Timestamp};
 
-use super::Shared;
-use super::error::{RedisError, RedisErrorKind};
-use super::operations::unreadable;
-use super::record::{self, Clock, Values};
-use super::request::Answer;
-use super::script::Script;
+use crate::store::redis::Shared;
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::operations::unreadable;
+use crate::store::redis::record::{self, Clock, Values};
+use crate::store::redis::request::Answer;
+use crate::store::redis::script::Script;
 
 impl Shared {
     pub(super) async fn commit(

@@ -2,8 +2,8 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::address::{Address, Credentials, Topology, Url};
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::url::{Address, Credentials, Topology, Url};
 
 impl Url {
     /// One server.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{PushInfo, PushKind, Value};
 
-use super::near::{Health, Near};
+use crate::store::redis::near_cache::{Health, Near};
 
 /// Receives the server's push messages, in their order.
 pub(super) struct Listener {

@@ -11,11 +11,11 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{SessionCursor, SessionInfo, SessionPage};
 
-use super::Shared;
-use super::address::Address;
-use super::error::{RedisError, RedisErrorKind};
-use super::operations::server_time;
-use super::record::Clock;
+use crate::store::redis::Shared;
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::operations::server_time;
+use crate::store::redis::record::Clock;
+use crate::store::redis::url::Address;
 
 /// A place in the list.
 struct Place {

@@ -31,34 +31,31 @@
 //! ```
 
 mod activity;
-mod address;
 mod builder;
 mod cipher;
-mod cluster;
 mod commit;
+mod config;
+mod connection;
 mod connection_info;
 mod error;
 mod events;
 mod invalidations;
 mod keys;
-mod link;
 mod list;
-mod locator;
-mod near;
-mod node;
+mod near_cache;
 mod operations;
-mod opinions;
 mod outage;
 mod presence;
 mod record;
 mod request;
+mod retry;
 mod role;
-mod router;
 mod script;
-mod sentinel;
-mod settings;
+mod server;
 mod tls;
+mod topology;
 mod tracking;
+mod url;
 
 use std::fmt;
 use std::sync::Arc;
@@ -74,20 +71,20 @@ use crate::session::{
     SessionPage,
 };
 
-use super::SessionStore;
-use address::Url;
+use crate::store::SessionStore;
+use config::{Settings, TOMBSTONE};
 use events::{Events, reason_number};
-use near::Near;
+use near_cache::Near;
 use operations::unreadable;
 use request::Answer;
-use router::Router;
+use retry::Router;
 use script::Script;
-use settings::{Settings, TOMBSTONE};
+use url::Url;
 
 pub use builder::RedisStoreBuilder;
 pub use cipher::PlainValues;
 pub use error::{RedisError, RedisErrorKind};
-pub use near::NearCacheStatus;
+pub use near_cache::NearCacheStatus;
 
 /// Sessions in Redis or Valkey. Cheap to clone; clones share their connections.
 ///

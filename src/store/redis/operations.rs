@@ -9,13 +9,13 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Loaded, Record, Root, SecretHash};
 
-use super::Shared;
-use super::error::{Failure, RedisError, RedisErrorKind};
-use super::near::Source;
-use super::record::{self, Clock, Values};
-use super::request::{Answer, Request, What};
-use super::router::Unanswered;
-use super::script::Script;
+use crate::store::redis::Shared;
+use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
+use crate::store::redis::near_cache::Source;
+use crate::store::redis::record::{self, Clock, Values};
+use crate::store::redis::request::{Answer, Request, What};
+use crate::store::redis::retry::Unanswered;
+use crate::store::redis::script::Script;
 
 impl Shared {
     pub(super) async fn load(

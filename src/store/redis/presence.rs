@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outage::{Outage, Report};
+use crate::store::redis::outage::{Outage, Report};
 use crate::sync::lock;
 
 /// Counts the usable connections.

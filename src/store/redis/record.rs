@@ -16,8 +16,8 @@ use crate::session::{
     UserKey, Value, Version,
 };
 
-use super::cipher::{self, PlainValues, ValueCipher};
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::cipher::{self, PlainValues, ValueCipher};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// The clock of a server, relative to this node's.
 #[derive(Clone, Copy, Debug)]

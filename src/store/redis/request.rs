@@ -2,10 +2,10 @@
 
 use redis::{Pipeline, Value};
 
-use super::error::{Failure, RedisError, RedisErrorKind};
-use super::link::Link;
-use super::script::Script;
-use super::settings::Replicas;
+use crate::store::redis::config::Replicas;
+use crate::store::redis::connection::Link;
+use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
+use crate::store::redis::script::Script;
 
 /// A request for one session.
 #[derive(Debug)]

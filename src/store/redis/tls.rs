@@ -10,8 +10,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use super::activity::Watched;
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::activity::Watched;
+use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// Certificates as given to the builder, in PEM.
 #[derive(Clone, Default)]

@@ -11,11 +11,11 @@ use redis::{Pipeline, Value};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::address::Address;
-use super::error::{Failure, RedisError, RedisErrorKind};
-use super::link::{self, Link, NotOpened};
-use super::near::{Health, Near};
-use super::settings::Settings;
+use crate::store::redis::config::Settings;
+use crate::store::redis::connection::{self, Link, NotOpened};
+use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
+use crate::store::redis::near_cache::{Health, Near};
+use crate::store::redis::url::Address;
 
 /// The results of earlier attempts to connect to a server, for its protocol.
 #[derive(Debug, Default)]
@@ -117,8 +117,8 @@ async fn receives_invalidations(
             Err(_) => return Ok(None),
         }
         health.probed.store(false, Relaxed);
-        let info = link::info(&settings.url.credentials, settings.url.database, false);
-        let connected = link::connect(address, settings, &info, None).await;
+        let info = connection::info(&settings.url.credentials, settings.url.database, false);
+        let connected = connection::connect(address, settings, &info, None).await;
         let mut other = connected.map_err(NotOpened::into_error)?;
         let write = writing(&key);
         let written = other

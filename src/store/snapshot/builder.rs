@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use crate::store::memory::MemoryStore;
 use crate::store::users;
 
-use super::error::{SnapshotError, SnapshotErrorKind};
-use super::header::APPLICATION_MAX;
-use super::journal::Journal;
-use super::load::{Loaded, consume, load};
-use super::lock::Lock;
-use super::place::Place;
-use super::seal::FileKey;
-use super::settings::Settings;
-use super::source::{Kept, Restored, Source};
-use super::{Shared, SnapshotStore, periodic, withheld};
+use crate::store::export::{Kept, Restored, Source};
+use crate::store::snapshot::config::Settings;
+use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
+use crate::store::snapshot::format::encryption::FileKey;
+use crate::store::snapshot::format::header::APPLICATION_MAX;
+use crate::store::snapshot::journal::Journal;
+use crate::store::snapshot::load::{Loaded, consume, load};
+use crate::store::snapshot::lock::Lock;
+use crate::store::snapshot::paths::Place;
+use crate::store::snapshot::{Shared, SnapshotStore, periodic, withheld};
 
 /// Builder of a [`SnapshotStore`].
 #[derive(Clone, Debug)]

@@ -11,13 +11,13 @@ use std::time::Duration;
 use crate::clock;
 use crate::session::{Credential, Record, Root, Timestamp};
 
-use super::decoder::{Contents, Reading, decode};
-use super::header::Survivor;
-use super::journal::{self, Found, Note};
-use super::place::{Place, open};
-use super::report::LoadReport;
-use super::settings::Settings;
-use super::source::{Kept, State};
+use crate::store::export::Survivor;
+use crate::store::export::{Kept, State};
+use crate::store::snapshot::config::Settings;
+use crate::store::snapshot::format::decoder::{Contents, Reading, decode};
+use crate::store::snapshot::journal::{self, Found, Note};
+use crate::store::snapshot::paths::{Place, open};
+use crate::store::snapshot::report::LoadReport;
 
 /// The result of reading a snapshot's files.
 #[derive(Debug, Default)]

@@ -5,8 +5,8 @@ use std::fs::File;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::error::{SnapshotError, SnapshotErrorKind};
-use super::place::{Place, open_lock};
+use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
+use crate::store::snapshot::paths::{Place, open_lock};
 
 /// The exclusive right to use a snapshot's files. The system releases it when the process ends.
 #[derive(Debug)]

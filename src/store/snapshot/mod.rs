@@ -19,27 +19,19 @@
 //!   save: export(slot) ─► encoder ─► PATH.tmp ─► fsync ─► rename ─► fsync
 //! ```
 
-mod block;
 mod builder;
-mod decoder;
-mod encoder;
+mod config;
 mod error;
-mod header;
+mod format;
 mod journal;
 mod load;
 mod lock;
+mod paths;
 mod periodic;
-mod place;
-mod record;
 #[cfg(feature = "replicated")]
 mod replicated;
 mod report;
-#[cfg(test)]
-mod sample;
 mod save;
-mod seal;
-mod settings;
-pub(crate) mod source;
 mod withheld;
 
 use std::fmt;
@@ -57,13 +49,13 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
+use self::config::Settings;
 use self::journal::{Journal, Note};
 use self::lock::Lock;
+use self::paths::Place;
 use self::periodic::Task;
-use self::place::Place;
-use self::settings::Settings;
-use self::source::Source;
-use super::SessionStore;
+use crate::store::SessionStore;
+use crate::store::export::Source;
 
 pub use builder::SnapshotStoreBuilder;
 pub use error::{SnapshotError, SnapshotErrorKind};

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
-use super::Shared;
-use super::save::save;
+use crate::store::snapshot::Shared;
+use crate::store::snapshot::save::save;
 
 /// A task of a store, which stops when this is dropped.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use crate::cluster::{
 use crate::session::Timestamp;
 use crate::store::replicated::ReplicatedStore;
 
-use super::SnapshotStore;
-use super::builder::{SnapshotStoreBuilder, sessions};
-use super::error::{SnapshotError, SnapshotErrorKind};
-use super::source::{Kept, Restored, Source, State, Survivor, Withheld};
+use crate::store::export::{Kept, Restored, Source, State, Survivor, Withheld};
+use crate::store::snapshot::SnapshotStore;
+use crate::store::snapshot::builder::{SnapshotStoreBuilder, sessions};
+use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
 
 impl SnapshotStoreBuilder {
     /// Loads the saved sessions into a node of a cluster, starts it, and wraps it.

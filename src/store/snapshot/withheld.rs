@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::interval;
 
-use super::Shared;
-use super::load::consume;
-use super::periodic::Task;
-use super::source::Withheld;
+use crate::store::export::Withheld;
+use crate::store::snapshot::Shared;
+use crate::store::snapshot::load::consume;
+use crate::store::snapshot::periodic::Task;
 
 /// Starts the task, if a file is withheld.
 pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {

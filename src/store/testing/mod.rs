@@ -10,9 +10,9 @@ use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use self::handle::Handle;
-use super::SessionStore;
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId, Value};
+use crate::store::SessionStore;
 
 mod attributes;
 mod existence;

@@ -16,9 +16,9 @@ use crate::session::{
 };
 use crate::store::erased::ErasedStore;
 
-use super::forget::{forget, forget_moved};
-use super::look_up::{BATCH, Belonging, belonging, delete_all};
-use super::{TRIES, contended};
+use crate::store::users::forget::{forget, forget_moved};
+use crate::store::users::look_up::{BATCH, Belonging, belonging, delete_all};
+use crate::store::users::{TRIES, contended};
 
 /// Ends all sessions of a user except `kept`. Returns their number.
 pub(crate) async fn end_user(

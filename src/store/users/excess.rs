@@ -2,12 +2,12 @@
 
 use tracing::info;
 
-use super::forget::{forget, forget_moved};
-use super::look_up::{BATCH, Belonging, belonging, delete_all};
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{EndReason, Record, Root, UserKey, index_root};
 use crate::store::erased::ErasedStore;
+use crate::store::users::forget::{forget, forget_moved};
+use crate::store::users::look_up::{BATCH, Belonging, belonging, delete_all};
 
 /// Returns `true` if a user may log in to the session `key` without having more than `max` live
 /// sessions.

@@ -20,13 +20,13 @@ mod look_up;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::erased::ErasedStore;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{
     Changes, EndReason, IndexEntry, Outcome, Record, Root, SessionInfo, UserKey, expect_entry,
     index_root, new_index, prolong, put,
 };
+use crate::store::erased::ErasedStore;
 
 use excess::end_oldest;
 use look_up::{BATCH, Belonging, belonging, delete_all};

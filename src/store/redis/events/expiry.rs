@@ -11,11 +11,11 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{EndReason, Root};
 
-use super::message::reason_number;
-use super::watched::Known;
+use crate::store::redis::config::TOMBSTONE;
+use crate::store::redis::events::message::reason_number;
+use crate::store::redis::events::watched::Known;
 use crate::store::redis::request::Answer;
 use crate::store::redis::script::Script;
-use crate::store::redis::settings::TOMBSTONE;
 use crate::store::redis::{Shared, commit, record};
 
 /// Looks at sessions whose time has come, until there are no subscribers or the store is dropped.

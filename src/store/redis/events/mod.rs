@@ -34,9 +34,9 @@ use crate::events::{EventBus, SessionEvents};
 use crate::session::{Record, Root, Scope, SessionEvent, SessionEventKind};
 use crate::sync::lock;
 
-use super::Shared;
-use super::address::Topology;
-use super::settings::Settings;
+use crate::store::redis::Shared;
+use crate::store::redis::config::Settings;
+use crate::store::redis::url::Topology;
 use channels::Channels;
 use message::{Content, Instance, Message, MessageId};
 use watched::{Known, Watched};

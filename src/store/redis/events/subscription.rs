@@ -11,16 +11,16 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Events;
 use crate::store::redis::Shared;
-use crate::store::redis::address::{Address, Topology};
-use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
-use crate::store::redis::link::{self, NotOpened};
-use crate::store::redis::outage::{Outage, Report};
-use crate::store::redis::role::RoleCommand;
-use crate::store::redis::settings::{
+use crate::store::redis::config::{
     CONNECT_WITHIN, HEARTBEAT, PONG_WITHIN, RECONNECT_MAX, RECONNECT_MIN,
 };
+use crate::store::redis::connection::{self, NotOpened};
+use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
+use crate::store::redis::events::Events;
+use crate::store::redis::outage::{Outage, Report};
+use crate::store::redis::role::RoleCommand;
+use crate::store::redis::url::{Address, Topology};
 
 /// Keeps a subscription to each server that owns slots, until there are no subscribers or the store
 /// is dropped.
@@ -187,8 +187,8 @@ impl Subscriber {
             expired: shared.events.channels.expired.clone(),
             end: end.clone(),
         });
-        let info = link::info(&settings.url.credentials, settings.url.database, true);
-        let connected = link::connect(&self.address, settings, &info, Some(listener)).await;
+        let info = connection::info(&settings.url.credentials, settings.url.database, true);
+        let connected = connection::connect(&self.address, settings, &info, Some(listener)).await;
         let connected = connected.map_err(NotOpened::into_error)?;
         let mut connection = Connection {
             connection: connected.connection,

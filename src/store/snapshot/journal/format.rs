@@ -8,8 +8,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::clock;
 use crate::session::{Credential, Root, Timestamp};
 
-use crate::store::snapshot::place::{Place, Unfit, open};
-use crate::store::snapshot::record::{FiledCredential, Passage};
+use crate::store::snapshot::format::record::{FiledCredential, Passage};
+use crate::store::snapshot::paths::{Place, Unfit, open};
 
 /// A change of a session since the file was written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use super::place::Place;
+use crate::store::snapshot::paths::Place;
 
 pub(super) use self::format::{Found, Note, read};
 use self::format::{entries, start};

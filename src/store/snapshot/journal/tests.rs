@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::format::parse;
 use super::*;
 use crate::session::{Credential, Root, UserKey, Version};
-use crate::store::snapshot::sample::{NOW, credential, key, version};
+use crate::store::snapshot::format::fixtures::{NOW, credential, key, version};
 
 fn journal(batches: &[&[Note]]) -> Vec<u8> {
     let mut bytes = start(batches[0]).expect("they fit");

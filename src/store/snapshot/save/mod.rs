@@ -15,12 +15,12 @@ use tokio::time::timeout;
 use crate::clock;
 use crate::session::SLOTS;
 
-use super::Shared;
-use super::encoder::Encoder;
-use super::error::{SnapshotError, SnapshotErrorKind};
-use super::header::Header;
-use super::report::SaveReport;
-use super::source::Withheld;
+use crate::store::export::Withheld;
+use crate::store::snapshot::Shared;
+use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
+use crate::store::snapshot::format::encoder::Encoder;
+use crate::store::snapshot::format::header::Header;
+use crate::store::snapshot::report::SaveReport;
 
 /// Writes the store's sessions within the configured time, or reports why that failed.
 pub(super) async fn save(shared: &Arc<Shared>) -> Result<SaveReport, SnapshotError> {

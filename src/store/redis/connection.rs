@@ -1,0 +1,388 @@
+//! A connection to a server, shared by all operations.
+//!
+//! Only `MultiplexedConnection` of the `redis` crate is used, which matches answers to requests by
+//! their order and never reconnects. Its connection manager and its cluster client are not used: as
+//! of 1.8.1 the former keeps half-open connections and replicas forever, the latter answers `ASK`
+//! during slow migrations of slots and may then stop permanently (redis-rs issues 1438 and 2418,
+//! and valkey-glide 2643, are of that kind).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use redis::aio::{AsyncPushSender, MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, RedisConnectionInfo, Value};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::task::{self, AbortHandle, JoinHandle};
+use tokio::time::{Instant, timeout_at};
+
+use crate::store::redis::activity::{Activity, Watched};
+use crate::store::redis::config::Settings;
+use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
+use crate::store::redis::invalidations::Listener;
+use crate::store::redis::near_cache::{Health, Near, Source};
+use crate::store::redis::role::RoleCommand;
+use crate::store::redis::script::Script;
+use crate::store::redis::url::{Address, Credentials, Topology};
+
+/// A usable connection.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    hashes: [String; Script::ALL.len()],
+    activity: Arc<Activity>,
+    driver: AbortHandle,
+    /// The near-cache that receives the server's invalidations.
+    tracked: Option<(Arc<Near>, Arc<Health>)>,
+    /// The command that asks the server for its role.
+    role: RoleCommand,
+    retired: AtomicBool,
+    retirement: Notify,
+}
+
+/// The reason why a connection could not be opened.
+#[derive(Debug)]
+pub(super) enum NotOpened {
+    /// The server cannot be reached, or does not serve; another protocol would not help.
+    Unusable(RedisError),
+    /// The server has refused the greeting.
+    Refused(RedisError),
+    /// The connection broke during the greeting.
+    Broken(RedisError),
+}
+
+impl NotOpened {
+    pub(super) fn into_error(self) -> RedisError {
+        match self {
+            Self::Unusable(error) | Self::Refused(error) | Self::Broken(error) => error,
+        }
+    }
+}
+
+/// The receiver of a server's push messages.
+pub(super) type Pushes = Arc<dyn AsyncPushSender>;
+
+impl Link {
+    /// Connects, authenticates and loads the scripts. The task ends with the connection.
+    ///
+    /// Fails if the server is not a master or does not run scripts.
+    pub(super) async fn open(
+        address: &Address,
+        settings: &Settings,
+        tracked: Option<(Arc<Near>, Arc<Health>)>,
+    ) -> Result<(Self, JoinHandle<()>), NotOpened> {
+        let pushes = tracked
+            .clone()
+            .map(|(near, health)| Arc::new(Listener { near, health }) as Pushes);
+        let info = info(
+            &settings.url.credentials,
+            settings.url.database,
+            pushes.is_some(),
+        );
+        let Connected {
+            connection,
+            driver,
+            activity,
+        } = connect(address, settings, &info, pushes).await?;
+        let mut link = Self {
+            connection,
+            hashes: Default::default(),
+            activity,
+            driver: driver.abort_handle(),
+            tracked,
+            role: RoleCommand::Ping,
+            retired: AtomicBool::new(false),
+            retirement: Notify::new(),
+        };
+        let prepared = async {
+            link.check_role(address, settings).await?;
+            link.load_scripts().await
+        };
+        prepared.await.map_err(NotOpened::Unusable)?;
+        Ok((link, driver))
+    }
+
+    /// Finds the command that asks this server for its role, and fails if it is not a master. A
+    /// replica in a cluster redirects by itself.
+    async fn check_role(
+        &mut self,
+        address: &Address,
+        settings: &Settings,
+    ) -> Result<(), RedisError> {
+        if settings.url.topology == Topology::Cluster {
+            return Ok(());
+        }
+        for role in [RoleCommand::Role, RoleCommand::Info] {
+            let replies = self.send_unchecked(&role.pipeline()).await;
+            let replies = replies.map_err(Failure::into_error)?;
+            match replies.first().and_then(|reply| role.is_master(reply)) {
+                Some(true) => {
+                    self.role = role;
+                    return Ok(());
+                }
+                Some(false) => {
+                    let message = format!("{address} is a replica");
+                    return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
+                }
+                None => {}
+            }
+        }
+        tracing::debug!(%address, "the server does not state its role (ROLE, INFO)");
+        Ok(())
+    }
+
+    async fn load_scripts(&mut self) -> Result<(), RedisError> {
+        let mut pipeline = redis::pipe();
+        for script in Script::ALL {
+            pipeline.cmd("SCRIPT").arg("LOAD").arg(script.source());
+        }
+        // Asks for a script that no server has. The first arguments of a commit are not text: a
+        // server that does not know the command would repeat them in an invalid error.
+        pipeline.cmd("EVALSHA").arg(NO_SCRIPT).arg(0);
+        let mut loaded = self
+            .send_unchecked(&pipeline)
+            .await
+            .map_err(Failure::into_error)?;
+        if let Some(Value::ServerError(error)) = loaded.pop()
+            && let failure = Failure::of_reply(&error, "EVALSHA")
+            && !matches!(failure, Failure::NoScript)
+        {
+            return Err(failure.into_error());
+        }
+        for (hash, reply) in self.hashes.iter_mut().zip(loaded) {
+            *hash = match reply {
+                Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+                Value::SimpleString(text) => Some(text),
+                Value::ServerError(error) => {
+                    return Err(Failure::of_reply(&error, "SCRIPT LOAD").into_error());
+                }
+                _ => None,
+            }
+            .ok_or_else(|| RedisError::new(RedisErrorKind::Unexpected, "no hash of a script"))?;
+        }
+        Ok(())
+    }
+
+    /// Sends the commands in one write, and waits for all the answers. Returns an error if one of
+    /// them is.
+    pub(super) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+        let replies = self.send_unchecked(pipeline).await?;
+        for (reply, command) in replies.iter().zip(pipeline.cmd_iter()) {
+            if let Value::ServerError(error) = reply {
+                return Err(Failure::of_reply(error, &name(command)));
+            }
+        }
+        Ok(replies)
+    }
+
+    /// As [`send`](Self::send), with errors among the answers.
+    pub(super) async fn send_unchecked(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+        let mut connection = self.connection.clone();
+        connection
+            .send_packed_commands(pipeline, 0, pipeline.len())
+            .await
+            .map_err(|error| Failure::of(&error))
+    }
+
+    /// Asks whether the server is still a master, and retires the connection if it is not.
+    pub(super) async fn check(&self, patience: Duration) {
+        let sent_at = Instant::now();
+        let question = self.role.pipeline();
+        let replies = self.send_within(&question, patience, None).await;
+        // After a failure of the connection the driver ends by itself.
+        let Ok(replies) = replies else {
+            return;
+        };
+        match replies.first().and_then(|reply| self.role.is_master(reply)) {
+            Some(false) => self.start_draining(),
+            Some(true) | None => self.is_well(sent_at),
+        }
+    }
+
+    /// Takes the connection out of use: its server is no longer a master. It closes when the
+    /// pending operations have their answers.
+    pub(super) fn start_draining(&self) {
+        if let Some((_, health)) = &self.tracked {
+            health.set_tracked(false);
+        }
+        self.retired.store(true, Relaxed);
+        self.retirement.notify_one();
+    }
+
+    /// Completes when the connection is taken out of use.
+    pub(super) async fn retirement(&self) {
+        self.retirement.notified().await;
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.load(Relaxed)
+    }
+
+    /// As [`send_unchecked`](Self::send_unchecked), but closes the connection when it is of no use:
+    ///
+    /// - No data moves on it for `limit`: it is half open, or the server is suspended. A request or
+    ///   an answer that is under way for longer, because it is large and the network slow, is
+    ///   waited for.
+    /// - Nothing has arrived on it for `limit` when the `deadline` passes. Later requests would
+    ///   wait behind the rest of this one, which is of no use any more.
+    pub(super) async fn send_within(
+        &self,
+        pipeline: &Pipeline,
+        limit: Duration,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Value>, Failure> {
+        let sent_at = Instant::now();
+        let mut answer = std::pin::pin!(self.send_unchecked(pipeline));
+        let mut silent_since = sent_at;
+        loop {
+            let until = silent_since + limit;
+            let until = deadline.map_or(until, |deadline| until.min(deadline));
+            if let Ok(answer) = timeout_at(until, &mut answer).await {
+                return answer;
+            }
+            let what = if deadline == Some(until) {
+                // Without a pause: the caller's own time limit passes at about the same time.
+                let arrived = self.activity.arrived().max(sent_at);
+                if arrived + limit <= Instant::now() {
+                    self.close();
+                }
+                "no answer before the deadline"
+            } else {
+                // After a suspension of this process, what has arrived meanwhile is read first.
+                task::yield_now().await;
+                let moved = self.activity.moved();
+                if moved > silent_since {
+                    silent_since = moved;
+                    continue;
+                }
+                self.close();
+                "no data moves on the connection"
+            };
+            let error = RedisError::new(RedisErrorKind::TimedOut, what);
+            return Err(Failure::Broken(error));
+        }
+    }
+
+    pub(super) fn hash(&self, script: Script) -> &str {
+        &self.hashes[script as usize]
+    }
+
+    /// Returns `true` if operations may use the connection.
+    pub(super) fn is_open(&self) -> bool {
+        !self.driver.is_finished() && !self.is_retired()
+    }
+
+    /// The origin of copies that come over this connection from now on; `None`: the server sends no
+    /// invalidations.
+    pub(super) fn source(&self) -> Option<Source> {
+        let (near, health) = self.tracked.as_ref()?;
+        Some(near.source(health))
+    }
+
+    /// Records the answer to a request, with which all earlier invalidations have arrived.
+    fn is_well(&self, sent_at: Instant) {
+        if let Some((near, health)) = &self.tracked {
+            near.answered(health, sent_at);
+        }
+    }
+
+    /// Drops the connection: pending operations get no answer, and in particular not another one's.
+    pub(super) fn close(&self) {
+        if let Some((_, health)) = &self.tracked {
+            health.set_tracked(false);
+        }
+        self.driver.abort();
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// A connection on which only the greeting was sent.
+pub(super) struct Connected {
+    pub(super) connection: MultiplexedConnection,
+    /// The task that moves its data.
+    pub(super) driver: JoinHandle<()>,
+    activity: Arc<Activity>,
+}
+
+/// Connects and sends the greeting.
+pub(super) async fn connect(
+    address: &Address,
+    settings: &Settings,
+    info: &RedisConnectionInfo,
+    pushes: Option<Pushes>,
+) -> Result<Connected, NotOpened> {
+    let unreachable = |error: std::io::Error| {
+        let what = format!("no connection to {address}");
+        NotOpened::Unusable(RedisError::new(RedisErrorKind::Unreachable, what).because(error))
+    };
+    let stream = TcpStream::connect((address.host.as_str(), address.port))
+        .await
+        .map_err(unreachable)?;
+    let stream = Watched::new(stream).map_err(unreachable)?;
+    let activity = stream.activity().clone();
+    let mut config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(settings.max_in_flight);
+    if let Some(pushes) = pushes {
+        config = config.set_push_sender(pushes);
+    }
+    let greeted = match &settings.tls {
+        None => greet(MultiplexedConnection::new_with_config(info, stream, config)).await,
+        Some(tls) => {
+            let wrapped = tls.wrap(&address.host, stream).await;
+            let stream = wrapped.map_err(NotOpened::Unusable)?;
+            greet(MultiplexedConnection::new_with_config(info, stream, config)).await
+        }
+    };
+    let (connection, driver) = greeted.map_err(|error| match Failure::of_greeting(&error) {
+        Failure::Broken(error) => NotOpened::Broken(error),
+        failure => NotOpened::Refused(failure.into_error()),
+    })?;
+    Ok(Connected {
+        connection,
+        driver,
+        activity,
+    })
+}
+
+/// The greeting of a server.
+pub(super) fn info(credentials: &Credentials, database: i64, pushes: bool) -> RedisConnectionInfo {
+    let protocol = match pushes {
+        true => ProtocolVersion::RESP3,
+        false => ProtocolVersion::RESP2,
+    };
+    let mut info = RedisConnectionInfo::default()
+        .set_db(database)
+        .set_protocol(protocol)
+        .set_skip_set_lib_name();
+    if let Some(user) = &credentials.user {
+        info = info.set_username(user);
+    }
+    if let Some(password) = &credentials.password {
+        info = info.set_password(password);
+    }
+    info
+}
+
+async fn greet<D: Future<Output = ()> + Send + 'static>(
+    greeting: impl Future<Output = redis::RedisResult<(MultiplexedConnection, D)>>,
+) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)> {
+    let (connection, driver) = greeting.await?;
+    Ok((connection, task::spawn(driver)))
+}
+
+/// The name of a command.
+pub(super) fn name(command: &redis::Cmd) -> String {
+    match command.args_iter().next() {
+        Some(redis::Arg::Simple(name)) => String::from_utf8_lossy(name).into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The hash of no script.
+const NO_SCRIPT: &str = "0000000000000000000000000000000000000000";

@@ -1,0 +1,380 @@
+//! The near-cache: copies of sessions in this process, which the server invalidates.
+//!
+//! The server tracks which keys each connection has read and sends an invalidation when one
+//! changes; invalidations arrive in the order of the changes, between the answers. A copy is valid
+//! as long as the connection that it came over is, and its key has not been invalidated. A returned
+//! copy was the session's state at most [`SILENCE_MAX`] ago, when the server last could have
+//! invalidated it, and is never older than any write or invalidation that this process has seen.
+//!
+//! The server also invalidates keys that this process has written, after the answer: such a session
+//! is read once more. The server could leave these invalidations out (`NOLOOP`), but as of Redis
+//! 7.0 it then also leaves out keys that expire or are evicted while it serves this connection:
+//! copies would stay stale.
+//!
+//! A key may change while the answer to a read is on its way. Every reader therefore takes a
+//! [`Ticket`] first, and an invalidation of the key in the meantime makes the ticket worthless.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::session::{Loaded, Record, Root, SecretHash, Timestamp};
+use crate::sync::lock;
+
+use crate::store::redis::config::{HEARTBEAT, NearCacheLimits, PONG_WITHIN};
+use crate::store::redis::error::RedisError;
+use crate::store::redis::keys::Prefix;
+use crate::store::redis::url::Address;
+
+/// The copies, and the pending tickets.
+#[derive(Debug)]
+pub(super) struct Near {
+    shards: Box<[Mutex<Shard>]>,
+    pub(super) prefix: Prefix,
+    limits: NearCacheLimits,
+    /// Increased when slots or masters move: answers from before are then worthless.
+    moves: AtomicU64,
+    started: Instant,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    invalidations: AtomicU64,
+    bytes: AtomicUsize,
+    /// Set once the missing invalidations of a server have been logged.
+    warned: AtomicBool,
+}
+
+/// Counters of a [`RedisStore`](crate::RedisStore)'s near-cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NearCacheStatus {
+    /// Number of sessions in the cache.
+    pub sessions: usize,
+    /// Their size in bytes, as counted against the limit.
+    pub bytes: usize,
+    /// Loads that were served without a command to the server.
+    pub hits: u64,
+    /// Loads that asked the server.
+    pub misses: u64,
+    /// Invalidations received from the server.
+    pub invalidations: u64,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    ready: HashMap<Root, Entry>,
+    pending: HashMap<Root, Pending>,
+    /// Keys by age, including some whose entries were removed.
+    queue: VecDeque<Root>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    record: Arc<Record>,
+    /// The version of its attributes.
+    version: u64,
+    bytes: usize,
+    until: Instant,
+    source: Source,
+    /// The entry was used since it was last at the end of the queue.
+    used: bool,
+}
+
+/// The origin of a record, and the state in which it is valid.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    health: Arc<Health>,
+    flushes: u64,
+    moves: u64,
+}
+
+/// The state of a connection on which the server sends invalidations.
+#[derive(Debug)]
+pub(super) struct Health {
+    tracked: AtomicBool,
+    /// Increased when the server invalidates all keys.
+    flushes: AtomicU64,
+    /// When the last request was sent whose answer has arrived, in milliseconds since the cache was
+    /// started. The server's state is known up to that moment, however long the answer took.
+    answered: AtomicU64,
+    /// Set when the probe of the self-test was invalidated.
+    pub(super) probed: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Pending {
+    waiting: usize,
+    /// Increased with every invalidation of the key.
+    generation: u64,
+}
+
+/// The registration of a read that is to become a copy, or of a write.
+#[derive(Debug)]
+pub(super) struct Ticket<'a> {
+    near: &'a Near,
+    key: Root,
+    generation: u64,
+    /// A write is in progress: until it ends, answers from before it do not become copies.
+    write: bool,
+}
+
+impl Near {
+    pub(super) fn new(prefix: Prefix, limits: NearCacheLimits) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            prefix,
+            limits,
+            moves: AtomicU64::new(0),
+            started: Instant::now(),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            invalidations: AtomicU64::new(0),
+            bytes: AtomicUsize::new(0),
+            warned: AtomicBool::new(false),
+        }
+    }
+
+    /// Logs, once, that a server is used without copies.
+    pub(super) fn warn_once(&self, address: &Address, hint: &str, error: &RedisError) {
+        let cause = error.to_string();
+        if self.warned.swap(true, Relaxed) {
+            tracing::debug!(%address, hint, cause, "no near-cache");
+        } else {
+            tracing::warn!(%address, hint, cause, "no near-cache: sessions are read from Redis");
+        }
+    }
+
+    pub(super) fn status(&self) -> NearCacheStatus {
+        let sessions = (0..SHARDS).map(|shard| self.lock(shard).ready.len()).sum();
+        NearCacheStatus {
+            sessions,
+            bytes: self.bytes.load(Relaxed),
+            hits: self.hits.load(Relaxed),
+            misses: self.misses.load(Relaxed),
+            invalidations: self.invalidations.load(Relaxed),
+        }
+    }
+
+    /// Returns the copy of a live session, if it is valid and `secret` is current in it. Only the
+    /// server can decide that a secret is not current: a copy may be from before a rotation.
+    pub(super) fn get(
+        &self,
+        key: &Root,
+        secret: Option<&SecretHash>,
+        now: Timestamp,
+    ) -> Option<Arc<Record>> {
+        let mut shard = self.shard(key);
+        if let Some(entry) = shard.ready.get_mut(key) {
+            let instant = Instant::now();
+            if !(instant < entry.until && self.is_good(&entry.source, instant)) {
+                self.remove(&mut shard, key);
+            } else if let Loaded::Live(record) = entry.record.loaded(secret, now) {
+                entry.used = true;
+                drop(shard);
+                self.hits.fetch_add(1, Relaxed);
+                return Some(record);
+            }
+        }
+        drop(shard);
+        self.misses.fetch_add(1, Relaxed);
+        None
+    }
+
+    /// Registers a read whose answer is to become a copy, or a write.
+    pub(super) fn ticket(&self, key: &Root, write: bool) -> Ticket<'_> {
+        let mut shard = self.shard(key);
+        let pending = shard.pending.entry(*key).or_insert(Pending {
+            waiting: 0,
+            generation: 0,
+        });
+        pending.waiting += 1;
+        Ticket {
+            near: self,
+            key: *key,
+            generation: pending.generation,
+            write,
+        }
+    }
+
+    /// Removes the copy of a session that was changed by the server or by this process.
+    pub(super) fn forget(&self, key: &Root) {
+        let mut shard = self.shard(key);
+        self.remove(&mut shard, key);
+        if let Some(pending) = shard.pending.get_mut(key) {
+            pending.generation += 1;
+        }
+    }
+
+    /// Invalidates all copies, because slots or masters have moved.
+    pub(super) fn moved(&self) {
+        self.moves.fetch_add(1, Relaxed);
+    }
+
+    /// Returns the origin of copies that come over this connection from now on.
+    pub(super) fn source(&self, health: &Arc<Health>) -> Source {
+        Source {
+            flushes: health.flushes.load(Relaxed),
+            moves: self.moves.load(Relaxed),
+            health: health.clone(),
+        }
+    }
+
+    pub(super) fn new_health(&self) -> Arc<Health> {
+        let health = Health {
+            tracked: AtomicBool::new(false),
+            flushes: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            probed: AtomicBool::new(false),
+        };
+        self.answered(&health, Instant::now());
+        Arc::new(health)
+    }
+
+    /// Records that an answer to a request sent at `sent_at` has arrived, and with it all earlier
+    /// invalidations.
+    pub(super) fn answered(&self, health: &Health, sent_at: Instant) {
+        let at = millis(sent_at.saturating_duration_since(self.started));
+        health.answered.store(at, Relaxed);
+    }
+
+    /// Handles an invalidation of this key; `None`: of all keys.
+    pub(super) fn invalidate(&self, health: &Health, key: Option<&[u8]>) {
+        self.invalidations.fetch_add(1, Relaxed);
+        match key.map(|key| self.prefix.parse(key)) {
+            None => drop(health.flushes.fetch_add(1, Relaxed)),
+            Some(Some(key)) => self.forget(&key),
+            Some(None) => health.probed.store(true, Relaxed),
+        }
+    }
+
+    fn is_good(&self, source: &Source, now: Instant) -> bool {
+        let health = &source.health;
+        let silent = millis(now - self.started).saturating_sub(health.answered.load(Relaxed));
+        health.tracked.load(Relaxed)
+            && health.flushes.load(Relaxed) == source.flushes
+            && self.moves.load(Relaxed) == source.moves
+            && silent < millis(SILENCE_MAX)
+    }
+
+    fn insert(&self, shard: &mut Shard, key: Root, record: Arc<Record>, source: Source) {
+        // Of two concurrent answers, the later one counts.
+        let version = record.clock();
+        if shard
+            .ready
+            .get(&key)
+            .is_some_and(|known| known.version > version)
+        {
+            return;
+        }
+        self.remove(shard, &key);
+        let bytes = record.footprint() + ENTRY_BYTES;
+        let room = self.limits.bytes / SHARDS;
+        if bytes > room {
+            return;
+        }
+        while shard.bytes + bytes > room {
+            let Some(oldest) = shard.queue.pop_front() else {
+                break;
+            };
+            match shard.ready.get_mut(&oldest) {
+                Some(entry) if entry.used => {
+                    entry.used = false;
+                    shard.queue.push_back(oldest);
+                }
+                _ => self.remove(shard, &oldest),
+            }
+        }
+        if shard.queue.len() > 2 * shard.ready.len() + QUEUE_SLACK {
+            let ready = &shard.ready;
+            let mut seen = std::collections::HashSet::new();
+            shard
+                .queue
+                .retain(|key| ready.contains_key(key) && seen.insert(*key));
+        }
+        shard.bytes += bytes;
+        self.bytes.fetch_add(bytes, Relaxed);
+        shard.queue.push_back(key);
+        let entry = Entry {
+            version,
+            bytes,
+            until: Instant::now() + self.limits.max_age,
+            source,
+            used: false,
+            record,
+        };
+        shard.ready.insert(key, entry);
+    }
+
+    fn remove(&self, shard: &mut Shard, key: &Root) {
+        if let Some(entry) = shard.ready.remove(key) {
+            shard.bytes -= entry.bytes;
+            self.bytes.fetch_sub(entry.bytes, Relaxed);
+        }
+    }
+
+    fn shard(&self, key: &Root) -> MutexGuard<'_, Shard> {
+        self.lock(key.slot() % SHARDS)
+    }
+
+    fn lock(&self, shard: usize) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[shard])
+    }
+}
+
+impl Health {
+    /// Sets whether the server sends invalidations from now on.
+    pub(super) fn set_tracked(&self, tracked: bool) {
+        self.tracked.store(tracked, Relaxed);
+    }
+}
+
+impl Ticket<'_> {
+    /// Stores the answer to a read as a copy, unless the key was invalidated meanwhile.
+    pub(super) fn redeem(self, record: Arc<Record>, source: Option<Source>) {
+        let mut shard = self.near.shard(&self.key);
+        if let Some(source) = source
+            && let Some(pending) = shard.pending.get(&self.key)
+            && pending.generation == self.generation
+            && self.near.is_good(&source, Instant::now())
+        {
+            self.near.insert(&mut shard, self.key, record, source);
+        }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut shard = self.near.shard(&self.key);
+        if self.write {
+            // The write may have had any result: earlier answers are worthless.
+            self.near.remove(&mut shard, &self.key);
+        }
+        if let Some(pending) = shard.pending.get_mut(&self.key) {
+            pending.generation += u64::from(self.write);
+            pending.waiting -= 1;
+            if pending.waiting == 0 {
+                shard.pending.remove(&self.key);
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+const SHARDS: usize = 64;
+/// The size of an entry in addition to its record.
+const ENTRY_BYTES: usize = 200;
+/// Keys that may be in a shard's queue without an entry.
+const QUEUE_SLACK: usize = 64;
+
+/// A connection that was silent for longer may have failed unnoticed: copies that came over it are
+/// not returned.
+const SILENCE_MAX: Duration = HEARTBEAT.saturating_add(PONG_WITHIN);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! A server, and the task that keeps a connection to it open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{self, JoinHandle};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+
+use crate::store::redis::config::{
+    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, Settings,
+};
+use crate::store::redis::connection::Link;
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::near_cache::Near;
+use crate::store::redis::outage::{Outage, Report};
+use crate::store::redis::presence::Presence;
+use crate::store::redis::tracking::{self, Protocol};
+use crate::store::redis::url::Address;
+
+/// A server that is kept connected as long as this exists.
+#[derive(Debug)]
+pub(super) struct Node {
+    state: watch::Receiver<State>,
+}
+
+/// The parameters of the task.
+pub(super) struct Purpose {
+    pub(super) settings: Arc<Settings>,
+    /// The near-cache that receives the server's invalidations.
+    pub(super) near: Option<Arc<Near>>,
+    /// How long a connection with a pending request may be silent.
+    pub(super) patience: Duration,
+    /// Counts usable connections; without it, failures are not logged either.
+    pub(super) presence: Option<Arc<Presence>>,
+}
+
+#[derive(Clone)]
+enum State {
+    Connecting,
+    Up(Arc<Link>),
+    /// The start and the cause of the outage.
+    Down(Instant, Arc<RedisError>),
+}
+
+impl Node {
+    /// Starts to connect.
+    pub(super) fn start(address: Address, purpose: Purpose) -> Self {
+        let (sender, state) = watch::channel(State::Connecting);
+        task::spawn(keep_connected(address, purpose, sender));
+        Self { state }
+    }
+
+    /// Returns a connection; waits until there is one.
+    pub(super) async fn link(&self, deadline: Instant) -> Result<Arc<Link>, RedisError> {
+        let mut state = self.state.clone();
+        loop {
+            let until = match &*state.borrow_and_update() {
+                State::Up(link) if link.is_open() => return Ok(link.clone()),
+                State::Down(since, why) => {
+                    let until = (*since + GONE_GRACE).min(deadline);
+                    if Instant::now() >= until {
+                        return Err(why.again());
+                    }
+                    until
+                }
+                State::Up(_) | State::Connecting => deadline,
+            };
+            let changed = timeout_at(until, state.changed()).await;
+            if changed.is_err() && Instant::now() >= deadline {
+                return Err(match &*state.borrow() {
+                    State::Down(_, why) => why.again(),
+                    _ => RedisError::new(RedisErrorKind::Unreachable, "connecting takes too long"),
+                });
+            }
+        }
+    }
+
+    /// Returns how long the server could not be used.
+    pub(super) fn down_for(&self) -> Duration {
+        match &*self.state.borrow() {
+            State::Down(since, _) => since.elapsed(),
+            State::Up(_) | State::Connecting => Duration::ZERO,
+        }
+    }
+
+    /// Returns the current connection.
+    pub(super) fn current(&self) -> Option<Arc<Link>> {
+        match &*self.state.borrow() {
+            State::Up(link) if link.is_open() => Some(link.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connecting => "Connecting",
+            Self::Up(_) => "Up",
+            Self::Down(..) => "Down",
+        })
+    }
+}
+
+/// Connects, monitors the connection, and reconnects, until the node is dropped.
+async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender<State>) {
+    let mut pause = RECONNECT_MIN;
+    let mut outage = Outage::default();
+    let mut down_since = None;
+    let mut protocol = Protocol::default();
+    loop {
+        let opened = tokio::select! {
+            opened = open(&address, &purpose, &mut protocol) => opened,
+            () = state.closed() => return,
+        };
+        let failure = match opened {
+            Ok((link, driver)) => {
+                let link = Arc::new(link);
+                let up = purpose.presence.as_ref().map(|p| p.enter(&mut outage));
+                if let Some(lasted) = up.as_ref().and_then(|(_, lasted)| *lasted) {
+                    let elapsed_ms = lasted.as_millis() as u64;
+                    tracing::info!(%address, elapsed_ms, "connected to Redis again");
+                }
+                pause = RECONNECT_MIN;
+                down_since = None;
+                state.send_replace(State::Up(link.clone()));
+                let end = watch_over(&link, driver, purpose.patience, &state).await;
+                if end == End::Unneeded {
+                    return;
+                }
+                state.send_replace(State::Connecting);
+                drop(up);
+                match end {
+                    End::Demoted => {
+                        tracing::info!(%address, "the Redis server is no longer a master");
+                    }
+                    _ => tracing::debug!(%address, "a connection to Redis was closed"),
+                }
+                continue;
+            }
+            Err(error) => error,
+        };
+        if let Some(presence) = &purpose.presence {
+            log(&address, presence.fails(&mut outage), &failure);
+        }
+        let since = *down_since.get_or_insert_with(Instant::now);
+        state.send_replace(State::Down(since, Arc::new(failure)));
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = state.closed() => return,
+        }
+        pause = (pause * 2).min(RECONNECT_MAX);
+    }
+}
+
+async fn open(
+    address: &Address,
+    purpose: &Purpose,
+    protocol: &mut Protocol,
+) -> Result<(Link, JoinHandle<()>), RedisError> {
+    let settings = &purpose.settings;
+    let opened = tracking::open(address, settings, purpose.near.as_ref(), protocol);
+    if let Ok(opened) = timeout(CONNECT_WITHIN, opened).await {
+        return opened;
+    }
+    protocol.timed_out();
+    let what = match settings.tls {
+        Some(_) => format!("{address} does not answer: check that it speaks TLS"),
+        None => format!("{address} does not answer: check that it does not require TLS"),
+    };
+    Err(RedisError::new(RedisErrorKind::Unreachable, what))
+}
+
+fn log(address: &Address, report: Option<Report>, failure: &RedisError) {
+    let cause = failure.again();
+    match report {
+        Some(Report::Begins) => tracing::warn!(%address, %cause, "Redis cannot be used"),
+        Some(Report::Lasts(lasted)) => {
+            let elapsed_ms = lasted.as_millis() as u64;
+            tracing::warn!(%address, %cause, elapsed_ms, "Redis still cannot be used");
+        }
+        None => {}
+    }
+}
+
+/// The reason why a connection is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Broken,
+    /// The server is no longer a master.
+    Demoted,
+    /// The node was dropped.
+    Unneeded,
+}
+
+/// Completes when the connection can no longer be used.
+async fn watch_over(
+    link: &Link,
+    mut driver: JoinHandle<()>,
+    patience: Duration,
+    state: &watch::Sender<State>,
+) -> End {
+    let mut due = Instant::now();
+    loop {
+        // From one question to the next: the time of an answer adds nothing to the age of copies.
+        due = (due + HEARTBEAT).max(Instant::now());
+        let beat = async {
+            sleep_until(due).await;
+            link.check(patience).await;
+        };
+        tokio::select! {
+            _ = &mut driver => return End::Broken,
+            () = link.retirement() => return End::Demoted,
+            () = state.closed() => return End::Unneeded,
+            () = beat => {}
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The connection to one sentinel, which is asked for the master repeatedly.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::store::redis::connection::{self, Connected, NotOpened};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::topology::sentinel::opinions::Named;
+use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, Shared};
+use crate::store::redis::url::{Address, Topology};
+
+use crate::store::redis::config::{CONNECT_WITHIN, Settings};
+
+/// Listens to a sentinel until the store ends, and connects again when the connection breaks.
+pub(super) async fn keep_listening(
+    number: usize,
+    shared: Arc<Shared>,
+    mut end: watch::Receiver<()>,
+) {
+    let sentinel = &shared.settings.url.addresses[number];
+    loop {
+        tokio::select! {
+            Err(error) = listen(number, sentinel, &shared) => {
+                tracing::debug!(%sentinel, error = %error.again(), "a sentinel cannot be used");
+            }
+            _ = end.changed() => return,
+        }
+        if shared.opinions().withdraw(number) {
+            shared.changed.notify_one();
+        }
+        tokio::select! {
+            () = sleep(RECONNECT_PAUSE) => {}
+            _ = end.changed() => return,
+        }
+    }
+}
+
+/// Asks for the master repeatedly: when the sentinel announces a change, when an operation suspects
+/// one, and once a second.
+async fn listen(
+    number: usize,
+    sentinel: &Address,
+    shared: &Shared,
+) -> Result<Infallible, RedisError> {
+    let Topology::Sentinel { master } = &shared.settings.url.topology else {
+        return Err(RedisError::new(RedisErrorKind::Config, "no master's name"));
+    };
+    let announced = Arc::new(Notify::new());
+    let connecting = subscribe(sentinel, &shared.settings, &announced);
+    let silent = || RedisError::new(RedisErrorKind::Unreachable, format!("{sentinel} is silent"));
+    let Connected {
+        mut connection,
+        driver,
+        ..
+    } = timeout(CONNECT_WITHIN, connecting)
+        .await
+        .map_err(|_| silent())??;
+    let _driver = AbortOnDrop(driver);
+    loop {
+        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, master)).await;
+        let named = asked.map_err(|_| silent())??;
+        if shared.opinions().answer(number, named) {
+            shared.changed.notify_one();
+        }
+        tokio::select! {
+            () = announced.notified() => {}
+            () = shared.suspected.notified() => sleep(SUSPICION_PAUSE).await,
+            () = sleep(ASK_EVERY) => {}
+        }
+    }
+}
+
+/// A connection on which a sentinel announces changes, if it can; otherwise it is only polled.
+async fn subscribe(
+    sentinel: &Address,
+    settings: &Settings,
+    announced: &Arc<Notify>,
+) -> Result<Connected, RedisError> {
+    let info = |pushes| connection::info(&settings.sentinel_credentials, 0, pushes);
+    let pushes = Arc::new(Changed(announced.clone()));
+    match connection::connect(sentinel, settings, &info(true), Some(pushes)).await {
+        Ok(mut connected) => {
+            let subscribed = connected.connection.subscribe("+switch-master");
+            if let Ok(Ok(())) = timeout(ANSWER_WITHIN, subscribed).await {
+                return Ok(connected);
+            }
+            connected.driver.abort();
+        }
+        Err(NotOpened::Unusable(error)) => return Err(error),
+        Err(NotOpened::Refused(_) | NotOpened::Broken(_)) => {}
+    }
+    let connected = connection::connect(sentinel, settings, &info(false), None).await;
+    connected.map_err(NotOpened::into_error)
+}
+
+async fn ask(connection: &mut MultiplexedConnection, name: &str) -> Result<Named, RedisError> {
+    let mut question = redis::pipe();
+    question.cmd("SENTINEL").arg("MASTER").arg(name);
+    let broken = |error: redis::RedisError| {
+        let what = format!("no answer of a sentinel about `{name}`");
+        RedisError::new(RedisErrorKind::Unreachable, what).because(error)
+    };
+    let replies = connection.send_packed_commands(&question, 0, 1).await;
+    let mut replies = replies.map_err(broken)?;
+    let fields = match replies.pop() {
+        Some(Value::Map(fields)) => fields,
+        Some(Value::Array(list)) => pairs(list),
+        Some(Value::ServerError(error)) => return Err(broken(error.into())),
+        _ => Vec::new(),
+    };
+    let field = |name: &str| {
+        let found = fields.iter().find(|(key, _)| text(key) == Some(name));
+        found.and_then(|(_, value)| text(value))
+    };
+    let named = (|| {
+        Some(Named {
+            epoch: field("config-epoch")?.parse().ok()?,
+            address: Address {
+                host: field("ip")?.to_owned(),
+                port: field("port")?.parse().ok()?,
+            },
+        })
+    })();
+    named.ok_or_else(|| {
+        RedisError::new(
+            RedisErrorKind::Unexpected,
+            format!("a sentinel about `{name}`"),
+        )
+    })
+}
+
+fn pairs(list: Vec<Value>) -> Vec<(Value, Value)> {
+    let mut pairs = Vec::new();
+    let mut list = list.into_iter();
+    while let (Some(name), Some(value)) = (list.next(), list.next()) {
+        pairs.push((name, value));
+    }
+    pairs
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+/// Wakes the listener when the sentinel announces a change, or closes the connection.
+struct Changed(Arc<Notify>);
+
+impl AsyncPushSender for Changed {
+    fn send(&self, push: PushInfo) -> Result<(), SendError> {
+        if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
+            self.0.notify_one();
+        }
+        Ok(())
+    }
+}
+
+const RECONNECT_PAUSE: Duration = Duration::from_millis(200);
+/// The minimum interval between questions to a sentinel, for any number of suspicions.
+const SUSPICION_PAUSE: Duration = Duration::from_millis(50);
+/// The interval without any suspicion: an announcement may be lost, and a failed sentinel is
+/// noticed.
+const ASK_EVERY: Duration = Duration::from_secs(1);

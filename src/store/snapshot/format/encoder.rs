@@ -1,0 +1,108 @@
+//! The encoder of a file. It works slot by slot, so that no more than one slot is in memory twice.
+
+use std::io::{self, Write};
+
+use crate::session::Timestamp;
+
+use crate::store::export::{Kept, State};
+use crate::store::snapshot::format::block::{Head, Label, Totals};
+use crate::store::snapshot::format::encryption::{FileKey, Seal};
+use crate::store::snapshot::format::header::Header;
+use crate::store::snapshot::format::record;
+
+/// Writes a file's bytes to `out`.
+pub(crate) struct Encoder<W> {
+    out: W,
+    salt: u64,
+    seal: Option<Seal>,
+    totals: Totals,
+    bytes: u64,
+    content: Vec<u8>,
+}
+
+impl<W: Write> Encoder<W> {
+    /// Begins a file.
+    pub(crate) fn begin(mut out: W, header: &Header, key: Option<&FileKey>) -> io::Result<Self> {
+        let (bytes, seal) = header.encode(key)?;
+        out.write_all(&bytes)?;
+        Ok(Self {
+            out,
+            salt: header.salt,
+            seal,
+            totals: Totals::default(),
+            bytes: bytes.len() as u64,
+            content: Vec::new(),
+        })
+    }
+
+    /// Adds the entries of a slot at `now`, which is `at` on the wall clock.
+    pub(crate) fn slot(
+        &mut self,
+        slot: u16,
+        (now, at): (Timestamp, Timestamp),
+        kept: &[Kept],
+    ) -> io::Result<()> {
+        let at = at.as_millis();
+        let mut kept = kept.iter().peekable();
+        while kept.peek().is_some() {
+            self.label(&Label::Slot { slot, at })?;
+            while self.content.len() < BLOCK_BYTES
+                && let Some(kept) = kept.next()
+            {
+                let content = std::mem::take(&mut self.content);
+                self.content = record::encode(kept, now, content).map_err(io::Error::other)?;
+                match &kept.state {
+                    State::Live(_) => self.totals.sessions += u64::from(kept.is_session()),
+                    State::Dead { .. } => self.totals.tombstones += 1,
+                }
+            }
+            self.block()?;
+        }
+        Ok(())
+    }
+
+    /// Ends the file, with `unwritten` sessions left out. Returns the writer, the totals of the
+    /// file, and its size.
+    pub(crate) fn end(mut self, unwritten: u64) -> io::Result<(W, Totals, u64)> {
+        self.totals.unwritten = unwritten;
+        self.label(&Label::End(self.totals))?;
+        self.block()?;
+        self.out.flush()?;
+        Ok((self.out, self.totals, self.bytes))
+    }
+
+    pub(crate) const fn sessions(&self) -> u64 {
+        self.totals.sessions
+    }
+
+    fn label(&mut self, label: &Label) -> io::Result<()> {
+        let mut content = std::mem::take(&mut self.content);
+        content.clear();
+        self.content = postcard::to_extend(label, content).map_err(io::Error::other)?;
+        Ok(())
+    }
+
+    fn block(&mut self) -> io::Result<()> {
+        let number = self.totals.blocks;
+        if let Some(seal) = &self.seal {
+            let closed = seal.close(number, &mut self.content);
+            closed.map_err(|_| io::Error::other("cannot encrypt"))?;
+        }
+        let length = u32::try_from(self.content.len()).map_err(io::Error::other)?;
+        let head = Head { number, length };
+        let (start, end) = (
+            head.to_bytes(self.salt),
+            head.check(&self.content, self.salt),
+        );
+        for part in [&start[..], &self.content, &end] {
+            self.out.write_all(part)?;
+            self.bytes += part.len() as u64;
+        }
+        self.totals.blocks += 1;
+        Ok(())
+    }
+}
+
+/// The length at which a block ends; a block with one larger session is as long as needed. Short
+/// enough that damage loses few sessions, long enough that the overhead of heads is negligible.
+const BLOCK_BYTES: usize = 64 << 10;
