@@ -16,18 +16,18 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
-use crate::bridge::{Failure, Loose};
+use crate::bridge::{BridgeError, RecordParts};
 use crate::middleware::limits::Limits;
 use crate::session::{Name, Record, Root, SecretHash, Timestamp, Value, json};
 
 /// Under what the store has a session of tower-sessions.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Key {
+pub(super) struct StoreKey {
     pub(super) root: Root,
     pub(super) hash: SecretHash,
 }
 
-impl Key {
+impl StoreKey {
     /// The key of an id, which does not lead back to it.
     pub(super) fn of(id: i128) -> Self {
         let digest = Sha256::new()
@@ -46,20 +46,20 @@ impl Key {
 
 /// The attributes that a request wants to be stored, by their stored names, and the expiry date.
 #[derive(Clone, Debug)]
-pub(super) struct Content {
+pub(super) struct EncodedRecord {
     pub(super) attributes: BTreeMap<Name, Value>,
     pub(super) expiry: Value,
     expires_at: SystemTime,
 }
 
-impl Content {
+impl EncodedRecord {
     /// Encodes a record of tower-sessions.
     pub(super) fn encode(
         data: &HashMap<String, Json>,
         expires_at: SystemTime,
         limits: &Limits,
-    ) -> Result<Self, Failure> {
-        let too_large = || Failure::Encode(TOO_LARGE.to_owned());
+    ) -> Result<Self, BridgeError> {
+        let too_large = || BridgeError::Encode(TOO_LARGE.to_owned());
         if data.len() > limits.attributes {
             return Err(too_large());
         }
@@ -68,7 +68,7 @@ impl Content {
         for (name, value) in data {
             let name = stored_name(name);
             let value = json::encode(value, limits.attribute_bytes)
-                .map_err(|error| Failure::Encode(error.to_string()))?;
+                .map_err(|error| BridgeError::Encode(error.to_string()))?;
             bytes += name.len() + value.as_bytes().len();
             if name.len() > limits.name_bytes || bytes > limits.session_bytes {
                 return Err(too_large());
@@ -76,7 +76,7 @@ impl Content {
             attributes.insert(name, value);
         }
         let expiry = json::encode(&since_epoch(expires_at), usize::MAX)
-            .map_err(|error| Failure::Encode(error.to_string()))?;
+            .map_err(|error| BridgeError::Encode(error.to_string()))?;
         Ok(Self {
             attributes,
             expiry,
@@ -104,8 +104,8 @@ impl Content {
 }
 
 /// What tower-sessions gets of a stored session.
-pub(super) fn decode(record: &Record) -> Result<Loose, Failure> {
-    let failed = |error: json::DecodeError| Failure::Decode(error.to_string());
+pub(super) fn decode(record: &Record) -> Result<RecordParts, BridgeError> {
+    let failed = |error: json::DecodeError| BridgeError::Decode(error.to_string());
     let mut data = HashMap::new();
     for register in record.entries() {
         let Some(value) = &register.value else {
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn an_id_leads_to_one_key_which_does_not_show_it() {
-        let (one, other) = (Key::of(0x0102_0304), Key::of(0x0102_0305));
-        assert_eq!(one.root, Key::of(0x0102_0304).root);
+        let (one, other) = (StoreKey::of(0x0102_0304), StoreKey::of(0x0102_0305));
+        assert_eq!(one.root, StoreKey::of(0x0102_0304).root);
         assert_ne!(one.root, other.root);
         assert_ne!(one.hash, other.hash);
         assert!(!one.hash.to_bytes().starts_with(&one.root.to_bytes()));

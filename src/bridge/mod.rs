@@ -25,8 +25,8 @@ use serde_json::Value as Json;
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use self::bases::{Base, Bases, Print};
-use self::content::{Content, Key, idle_until};
+use self::bases::{Base, Bases, MapFingerprint};
+use self::content::{EncodedRecord, StoreKey, idle_until};
 use crate::clock;
 use crate::error::StoreError;
 use crate::middleware::limits::Limits;
@@ -70,14 +70,14 @@ pub struct TowerSessions {
 
 /// Why an operation has failed, in the cases of tower-sessions. The text quotes no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Failure {
+enum BridgeError {
     Encode(String),
     Decode(String),
     Backend(String),
 }
 
 /// What tower-sessions keeps of a session, without its id.
-type Loose = (HashMap<String, Json>, SystemTime);
+type RecordParts = (HashMap<String, Json>, SystemTime);
 
 impl TowerSessions {
     /// Sessions live in `store`.
@@ -102,9 +102,9 @@ impl TowerSessions {
         id: i128,
         data: &HashMap<String, Json>,
         expires_at: SystemTime,
-    ) -> Result<bool, Failure> {
-        let (key, print) = (Key::of(id), Print::of(data));
-        let content = Content::encode(data, expires_at, &self.limits)?;
+    ) -> Result<bool, BridgeError> {
+        let (key, print) = (StoreKey::of(id), MapFingerprint::of(data));
+        let content = EncodedRecord::encode(data, expires_at, &self.limits)?;
         let this = self.clone();
         finish(async move { this.create_with(key, print, &content).await }).await
     }
@@ -115,16 +115,16 @@ impl TowerSessions {
         id: i128,
         data: &HashMap<String, Json>,
         expires_at: SystemTime,
-    ) -> Result<(), Failure> {
-        let (key, print) = (Key::of(id), Print::of(data));
-        let content = Content::encode(data, expires_at, &self.limits)?;
+    ) -> Result<(), BridgeError> {
+        let (key, print) = (StoreKey::of(id), MapFingerprint::of(data));
+        let content = EncodedRecord::encode(data, expires_at, &self.limits)?;
         let this = self.clone();
         finish(async move { this.save_with(key, print, content).await }).await
     }
 
     /// The session, if it is live.
-    async fn load(&self, id: i128) -> Result<Option<Loose>, Failure> {
-        let key = Key::of(id);
+    async fn load(&self, id: i128) -> Result<Option<RecordParts>, BridgeError> {
+        let key = StoreKey::of(id);
         let Some(record) = self.fetch(&key).await? else {
             return Ok(None);
         };
@@ -132,22 +132,22 @@ impl TowerSessions {
             return Ok(None);
         }
         let loose = content::decode(&record)?;
-        let print = Print::of(&loose.0);
+        let print = MapFingerprint::of(&loose.0);
         self.bases.put(key.root, print, Base::loaded(record));
         Ok(Some(loose))
     }
 
-    async fn delete(&self, id: i128) -> Result<(), Failure> {
-        let (this, key) = (self.clone(), Key::of(id));
+    async fn delete(&self, id: i128) -> Result<(), BridgeError> {
+        let (this, key) = (self.clone(), StoreKey::of(id));
         finish(async move { this.end(&key).await }).await
     }
 
     async fn create_with(
         &self,
-        key: Key,
-        print: Print,
-        content: &Content,
-    ) -> Result<bool, Failure> {
+        key: StoreKey,
+        print: MapFingerprint,
+        content: &EncodedRecord,
+    ) -> Result<bool, BridgeError> {
         let Some(idle) = idle_until(content.expires_at(), SystemTime::now()) else {
             // It has expired before it was stored.
             return Ok(true);
@@ -162,7 +162,12 @@ impl TowerSessions {
         Ok(true)
     }
 
-    async fn save_with(&self, key: Key, print: Print, content: Content) -> Result<(), Failure> {
+    async fn save_with(
+        &self,
+        key: StoreKey,
+        print: MapFingerprint,
+        content: EncodedRecord,
+    ) -> Result<(), BridgeError> {
         let Some(idle) = idle_until(content.expires_at(), SystemTime::now()) else {
             return self.end(&key).await;
         };
@@ -171,7 +176,7 @@ impl TowerSessions {
             let record = match self.commit(&key, Some(base.record()), changes).await? {
                 Outcome::Committed(record) => record,
                 Outcome::Gone | Outcome::Superseded | Outcome::Conflict(_) => {
-                    return Err(Failure::Backend(ENDED.to_owned()));
+                    return Err(BridgeError::Backend(ENDED.to_owned()));
                 }
             };
             self.bases
@@ -193,10 +198,10 @@ impl TowerSessions {
             }
             // It was created, or has ended, between the two calls.
         }
-        Err(Failure::Backend(BUSY.to_owned()))
+        Err(BridgeError::Backend(BUSY.to_owned()))
     }
 
-    async fn fetch(&self, key: &Key) -> Result<Option<Arc<Record>>, Failure> {
+    async fn fetch(&self, key: &StoreKey) -> Result<Option<Arc<Record>>, BridgeError> {
         let loaded = self.store.load(&key.root, Some(&key.hash)).await;
         match loaded.map_err(|error| failed(key, &error))? {
             Loaded::Live(record) => Ok(Some(record)),
@@ -206,15 +211,15 @@ impl TowerSessions {
 
     async fn commit(
         &self,
-        key: &Key,
+        key: &StoreKey,
         base: Option<&Arc<Record>>,
         changes: Changes,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, BridgeError> {
         let outcome = self.store.commit(&key.root, base, changes).await;
         outcome.map_err(|error| failed(key, &error))
     }
 
-    async fn end(&self, key: &Key) -> Result<(), Failure> {
+    async fn end(&self, key: &StoreKey) -> Result<(), BridgeError> {
         let ended = self.store.delete(&key.root, EndReason::Logout).await;
         ended.map(drop).map_err(|error| failed(key, &error))
     }
@@ -230,8 +235,8 @@ impl fmt::Debug for TowerSessions {
 
 /// Lets a write run to its end also when the request that has begun it goes away.
 async fn finish<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl Future<Output = Result<T, BridgeError>> + Send + 'static,
+) -> Result<T, BridgeError> {
     let Ok(runtime) = Handle::try_current() else {
         return work.await;
     };
@@ -240,7 +245,7 @@ async fn finish<T: Send + 'static>(
         Err(error) => match error.try_into_panic() {
             Ok(payload) => panic::resume_unwind(payload),
             // The runtime is shutting down; how far the store has come is not known.
-            Err(error) => Err(Failure::Backend(
+            Err(error) => Err(BridgeError::Backend(
                 StoreError::indeterminate(error).to_string(),
             )),
         },
@@ -248,9 +253,9 @@ async fn finish<T: Send + 'static>(
 }
 
 /// Logs the error of a store, whose cause is not for clients, and gives its words.
-fn failed(key: &Key, error: &StoreError) -> Failure {
+fn failed(key: &StoreKey, error: &StoreError) -> BridgeError {
     warn!(key = %key.root, error = error as &dyn Error, "the session store has failed");
-    Failure::Backend(error.to_string())
+    BridgeError::Backend(error.to_string())
 }
 
 const ENDED: &str = "the session has ended or expired; what was written is dropped";

@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 use crate::session::{Record, Root, Timestamp};
 
 /// A store whose contents can be exported slot by slot while it is in use.
-pub(crate) trait Source: Send + Sync + 'static {
+pub(crate) trait SnapshotSource: Send + Sync + 'static {
     /// The entries of a slot that are still relevant at `now`. The slot is locked while their
     /// reference counts are increased.
-    fn export(&self, now: Timestamp, slot: usize) -> Vec<Kept>;
+    fn export(&self, now: Timestamp, slot: usize) -> Vec<StoredEntry>;
 
     /// The approximate number of sessions.
     fn sessions(&self) -> usize;
 
     /// The members that remain when the sessions are written now.
-    fn survivors(&self) -> Vec<Survivor> {
+    fn survivors(&self) -> Vec<SnapshotSurvivor> {
         Vec::new()
     }
 
@@ -28,26 +28,26 @@ pub(crate) trait Source: Send + Sync + 'static {
 
 /// A store's entry under a key. Points in time are on this process's clock.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Kept {
+pub(crate) struct StoredEntry {
     pub(crate) key: Root,
-    pub(crate) state: State,
+    pub(crate) state: EntryState,
 }
 
-impl Kept {
+impl StoredEntry {
     /// Returns `true` for what is in use, and not for what remains of a session.
     pub(crate) const fn is_live(&self) -> bool {
-        matches!(&self.state, State::Live(_))
+        matches!(&self.state, EntryState::Live(_))
     }
 
     /// Returns `true` for a live session, and not for an index of a user's sessions.
     pub(crate) fn is_session(&self) -> bool {
-        matches!(&self.state, State::Live(record) if !record.is_index())
+        matches!(&self.state, EntryState::Live(record) if !record.is_index())
     }
 }
 
 /// A session, or its tombstone.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum State {
+pub(crate) enum EntryState {
     Live(Arc<Record>),
     /// The session was ended. Kept until no copy of it can be live anywhere.
     Dead {
@@ -57,7 +57,7 @@ pub(crate) enum State {
 
 /// A member of a cluster that was present when another one wrote its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Survivor {
+pub(crate) struct SnapshotSurvivor {
     pub(crate) name: String,
     /// Its incarnation at that time: its memory is intact as long as this is unchanged.
     pub(crate) generation: u64,

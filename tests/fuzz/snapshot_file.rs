@@ -9,8 +9,8 @@ use bolero::check;
 use super::*;
 use crate::store::snapshot::format::fixtures::{NOW, slots};
 
-fn read(bytes: &[u8]) -> Result<Contents, Refusal> {
-    let reading = Reading {
+fn read(bytes: &[u8]) -> Result<SnapshotContents, HeaderError> {
+    let reading = DecodeOptions {
         application: "shop",
         key: None,
         now: NOW,
@@ -27,8 +27,11 @@ fn files() {
         .for_each(|bytes: &[u8]| {
             // A correct checksum does not occur by chance.
             if let Ok(contents) = read(bytes) {
-                let known: Vec<_> = slots().into_iter().flat_map(|(_, kept)| kept).collect();
-                assert!(contents.kept.iter().all(|kept| known.contains(kept)));
+                let known: Vec<_> = slots()
+                    .into_iter()
+                    .flat_map(|(_, entries)| entries)
+                    .collect();
+                assert!(contents.entries.iter().all(|entry| known.contains(entry)));
             }
         });
 }
@@ -46,8 +49,11 @@ fn damaged_files() {
                 bytes[at] ^= xor;
             }
             if let Ok(contents) = read(&bytes) {
-                let known: Vec<_> = slots().into_iter().flat_map(|(_, kept)| kept).collect();
-                assert!(contents.kept.iter().all(|kept| known.contains(kept)));
+                let known: Vec<_> = slots()
+                    .into_iter()
+                    .flat_map(|(_, entries)| entries)
+                    .collect();
+                assert!(contents.entries.iter().all(|entry| known.contains(entry)));
             }
         });
 }

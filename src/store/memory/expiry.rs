@@ -10,11 +10,11 @@ use tokio::{task, time};
 
 use crate::clock;
 use crate::session::{Record, Root, SLOTS, SessionEventKind, Timestamp};
-use crate::store::memory::{Shared, Slot, counted};
+use crate::store::memory::{MemoryShared, MemorySlot, counted};
 
 /// Spawns the sweeping task unless there is one. Without a runtime there is none; the creation of
 /// the next session tries again.
-pub(super) fn ensure_running(store: &Arc<Shared>) {
+pub(super) fn ensure_running(store: &Arc<MemoryShared>) {
     if store.swept.load(Relaxed) {
         return;
     }
@@ -28,7 +28,7 @@ pub(super) fn ensure_running(store: &Arc<Shared>) {
 }
 
 /// The task's reference to the store. If its runtime ends, another runtime sweeps the store.
-struct Running(Weak<Shared>);
+struct Running(Weak<MemoryShared>);
 
 impl Running {
     async fn sweep(&self) {
@@ -59,7 +59,7 @@ impl Drop for Running {
     }
 }
 
-impl Shared {
+impl MemoryShared {
     /// Records a deadline for the sweeper, also in `next`, the earliest one of the slot, whose lock
     /// must be held.
     pub(super) fn expect_expiry(&self, next: &mut Timestamp, at: Timestamp) {
@@ -103,7 +103,7 @@ impl Shared {
     }
 }
 
-impl Slot {
+impl MemorySlot {
     /// Removes expired sessions and passes them to `expired`. Returns their number and their size
     /// in bytes.
     fn sweep(&mut self, now: Timestamp, mut expired: impl FnMut(&Root, &Record)) -> (usize, usize) {

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use crate::store::redis::RedisStore;
 use crate::store::redis::cipher::{EncryptionKey, KEYS_MAX, PlainValues, ValueCipher};
-use crate::store::redis::config::{NearCacheLimits, Replicas, Settings};
+use crate::store::redis::config::{NearCacheLimits, RedisConfig, Replicas};
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 use crate::store::redis::events::NODE_NAME_MAX;
 use crate::store::redis::keys::Prefix;
-use crate::store::redis::tls::{Certificates, Tls};
-use crate::store::redis::url::{Credentials, Topology, Url};
+use crate::store::redis::tls::{Certificates, RedisTls};
+use crate::store::redis::url::{Credentials, Deployment, Url};
 
 /// Builder of a [`RedisStore`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RedisStoreBuilder {
-    place: Place,
+    place: UrlSource,
     credentials: Option<Credentials>,
     sentinel_credentials: Credentials,
     prefix: String,
@@ -24,7 +24,7 @@ pub struct RedisStoreBuilder {
     encryption_keys: Vec<EncryptionKey>,
     plain_values: Option<PlainValues>,
     certificates: Certificates,
-    tls: Option<Tls>,
+    tls: Option<RedisTls>,
     deadline: Duration,
     max_in_flight: usize,
     max_session_bytes: usize,
@@ -34,13 +34,13 @@ pub struct RedisStoreBuilder {
 
 /// The servers.
 #[derive(Clone)]
-enum Place {
+enum UrlSource {
     /// It is parsed when the store is built.
     Text(String),
     Url(Url),
 }
 
-impl std::fmt::Debug for Place {
+impl std::fmt::Debug for UrlSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             // It may have a password.
@@ -52,14 +52,14 @@ impl std::fmt::Debug for Place {
 
 impl RedisStoreBuilder {
     pub(super) fn new(url: String) -> Self {
-        Self::at(Place::Text(url))
+        Self::at(UrlSource::Text(url))
     }
 
     pub(super) fn with_url(url: Url) -> Self {
-        Self::at(Place::Url(url))
+        Self::at(UrlSource::Url(url))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(place: UrlSource) -> Self {
         Self {
             place,
             credentials: None,
@@ -183,7 +183,7 @@ impl RedisStoreBuilder {
     /// The type is that of rustls 0.23. Defaults to settings of the store's own.
     #[cfg(feature = "rustls")]
     pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
-        self.tls = Some(Tls::from(config));
+        self.tls = Some(RedisTls::from(config));
         self
     }
 
@@ -267,7 +267,7 @@ impl RedisStoreBuilder {
     ///
     /// Fails if a setting is not valid.
     pub fn build(self) -> Result<RedisStore, RedisError> {
-        Ok(RedisStore::new(self.settings()?))
+        Ok(RedisStore::new(self.config()?))
     }
 
     /// Creates the store and connects to every server that it needs.
@@ -281,11 +281,11 @@ impl RedisStoreBuilder {
         Ok(store)
     }
 
-    fn settings(self) -> Result<Settings, RedisError> {
+    fn config(self) -> Result<RedisConfig, RedisError> {
         let wrong = |what: &str| Err(RedisError::new(RedisErrorKind::Config, what));
         let mut url = match self.place {
-            Place::Text(text) => Url::parse(&text)?,
-            Place::Url(url) => url,
+            UrlSource::Text(text) => Url::parse(&text)?,
+            UrlSource::Url(url) => url,
         };
         if let Some(credentials) = self.credentials {
             url.credentials = credentials;
@@ -326,13 +326,13 @@ impl RedisStoreBuilder {
         if self.plain_values.is_some() && self.encryption_keys.is_empty() {
             return wrong("values that are not encrypted: there is no encryption key");
         }
-        let sentinels = matches!(url.topology, Topology::Sentinel { .. });
+        let sentinels = matches!(url.topology, Deployment::Sentinel { .. });
         if self.sentinel_credentials != Credentials::default() && !sentinels {
             return wrong("credentials for sentinels: the URL must begin with `redis-sentinel`");
         }
-        Ok(Settings {
+        Ok(RedisConfig {
             tls: match self.tls {
-                None if url.tls => Some(Tls::new(&self.certificates)?),
+                None if url.tls => Some(RedisTls::new(&self.certificates)?),
                 tls => tls,
             },
             url,

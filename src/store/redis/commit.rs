@@ -8,14 +8,14 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, Root, SecretHash, Timestamp};
 
-use crate::store::redis::Shared;
+use crate::store::redis::RedisShared;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 use crate::store::redis::operations::unreadable;
-use crate::store::redis::record::{self, Clock, Values};
-use crate::store::redis::request::Answer;
+use crate::store::redis::record::{self, ServerClock, ValueCodec};
+use crate::store::redis::request::ScriptReply;
 use crate::store::redis::script::Script;
 
-impl Shared {
+impl RedisShared {
     pub(super) async fn commit(
         &self,
         key: &Root,
@@ -24,12 +24,12 @@ impl Shared {
     ) -> Result<Outcome, StoreError> {
         let held = base.map_or(0, Record::payload_bytes);
         let adds = changes.writes().iter().any(|(_, value)| value.is_some());
-        if adds && held + changes.payload_bytes() > self.settings.max_session_bytes {
+        if adds && held + changes.payload_bytes() > self.config.max_session_bytes {
             return Err(StoreError::too_large());
         }
         let rotates = changes.rotation().is_some();
         let is_event = changes.is_create() || rotates || changes.idle_timeout().is_some();
-        let redis_key = self.settings.prefix.key(key);
+        let redis_key = self.config.prefix.key(key);
         let origin = match is_event && !key.is_index() {
             true => self.events.origin(&redis_key),
             false => Vec::new(),
@@ -38,7 +38,10 @@ impl Shared {
         let args = append(args, changes, self.values(&redis_key));
         let args = args.map_err(|error| error.into_store_error(false))?;
         // Dropped when the commit is over, with any result: no copy is older than this.
-        let _ticket = self.near.as_ref().map(|near| near.ticket(key, true));
+        let _lease = self
+            .near_cache
+            .as_ref()
+            .map(|near_cache| near_cache.lease(key, true));
         let answer = self.run(key, Script::Commit, args, rotates).await?;
         let outcome = self.outcome(key, answer, base, changes)?;
         let outcome = outcome.map_err(|error| error.into_store_error(true))?;
@@ -52,21 +55,21 @@ impl Shared {
     fn outcome(
         &self,
         key: &Root,
-        answer: Answer,
+        answer: ScriptReply,
         base: Option<&Record>,
         changes: &Changes,
     ) -> Result<Result<Outcome, RedisError>, StoreError> {
         match answer {
-            Answer::Gone => Ok(Ok(Outcome::Gone)),
-            Answer::Superseded => Ok(Ok(Outcome::Superseded)),
-            Answer::Done(rest) => Ok(composed(rest, base, changes).map(Outcome::Committed)),
-            Answer::Whole(rest) => Ok(self.whole(key, rest).map(Outcome::Committed)),
-            Answer::Conflict(rest) => match self.whole(key, rest) {
+            ScriptReply::Gone => Ok(Ok(Outcome::Gone)),
+            ScriptReply::Superseded => Ok(Ok(Outcome::Superseded)),
+            ScriptReply::Done(rest) => Ok(composed(rest, base, changes).map(Outcome::Committed)),
+            ScriptReply::Whole(rest) => Ok(self.whole(key, rest).map(Outcome::Committed)),
+            ScriptReply::Conflict(rest) => match self.whole(key, rest) {
                 Ok(record) => Ok(Ok(Outcome::Conflict(record))),
                 // Nothing was written.
                 Err(error) => Err(error.into_store_error(false)),
             },
-            Answer::Foreign | Answer::Unknown => Err(unreadable(&answer)),
+            ScriptReply::Foreign | ScriptReply::Unknown => Err(unreadable(&answer)),
         }
     }
 
@@ -144,7 +147,7 @@ fn arguments(
 fn append(
     mut args: Vec<Vec<u8>>,
     changes: &Changes,
-    values: Values<'_>,
+    values: ValueCodec<'_>,
 ) -> Result<Vec<Vec<u8>>, RedisError> {
     args.reserve_exact(2 * changes.writes().len());
     for (name, value) in changes.writes() {
@@ -167,7 +170,7 @@ fn composed(
     record::committed(base, changes, &header, clock).map(Arc::new)
 }
 
-pub(super) fn timed(rest: Vec<Reply>) -> Result<(Clock, Reply), RedisError> {
+pub(super) fn timed(rest: Vec<Reply>) -> Result<(ServerClock, Reply), RedisError> {
     let here = clock::now();
     let mut rest = rest.into_iter();
     let (Some(Reply::BulkString(there)), Some(what)) = (rest.next(), rest.next()) else {
@@ -177,7 +180,7 @@ pub(super) fn timed(rest: Vec<Reply>) -> Result<(Clock, Reply), RedisError> {
         .ok()
         .and_then(|text| text.parse().ok());
     let there = there.ok_or_else(odd)?;
-    Ok((Clock { there, here }, what))
+    Ok((ServerClock { there, here }, what))
 }
 
 fn odd() -> RedisError {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::store::redis::cipher::ValueCipher;
 use crate::store::redis::keys::Prefix;
-use crate::store::redis::tls::Tls;
+use crate::store::redis::tls::RedisTls;
 use crate::store::redis::url::{Credentials, Url};
 
 /// The settings that operations and connections use.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct RedisConfig {
     pub(super) url: Url,
     /// For the sentinels themselves.
     pub(super) sentinel_credentials: Credentials,
@@ -20,7 +20,7 @@ pub(super) struct Settings {
     pub(super) node: Option<String>,
     /// Encrypts the values of attributes.
     pub(super) cipher: Option<ValueCipher>,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<RedisTls>,
     /// The time limit of an operation, including retries.
     pub(super) deadline: Duration,
     pub(super) max_in_flight: usize,
@@ -43,7 +43,7 @@ pub(super) struct NearCacheLimits {
     pub(super) max_age: Duration,
 }
 
-impl Settings {
+impl RedisConfig {
     /// How long one attempt may go without data moving: leaves time for two more.
     pub(super) fn attempt(&self) -> Duration {
         self.deadline / 3

@@ -17,23 +17,23 @@ use tokio::sync::Notify;
 use tokio::task::{self, AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::redis::activity::{Activity, Watched};
-use crate::store::redis::config::Settings;
-use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
-use crate::store::redis::invalidations::Listener;
-use crate::store::redis::near_cache::{Health, Near, Source};
+use crate::store::redis::activity::{Activity, MonitoredStream};
+use crate::store::redis::config::RedisConfig;
+use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
+use crate::store::redis::invalidations::InvalidationReceiver;
+use crate::store::redis::near_cache::{CacheSource, NearCache, TrackingHealth};
 use crate::store::redis::role::RoleCommand;
 use crate::store::redis::script::Script;
-use crate::store::redis::url::{Address, Credentials, Topology};
+use crate::store::redis::url::{Address, Credentials, Deployment};
 
 /// A usable connection.
-pub(super) struct Link {
+pub(super) struct RedisConnection {
     connection: MultiplexedConnection,
     hashes: [String; Script::ALL.len()],
     activity: Arc<Activity>,
     driver: AbortHandle,
     /// The near-cache that receives the server's invalidations.
-    tracked: Option<(Arc<Near>, Arc<Health>)>,
+    tracked: Option<(Arc<NearCache>, Arc<TrackingHealth>)>,
     /// The command that asks the server for its role.
     role: RoleCommand,
     retired: AtomicBool,
@@ -42,7 +42,7 @@ pub(super) struct Link {
 
 /// The reason why a connection could not be opened.
 #[derive(Debug)]
-pub(super) enum NotOpened {
+pub(super) enum OpenError {
     /// The server cannot be reached, or does not serve; another protocol would not help.
     Unusable(RedisError),
     /// The server has refused the greeting.
@@ -51,7 +51,7 @@ pub(super) enum NotOpened {
     Broken(RedisError),
 }
 
-impl NotOpened {
+impl OpenError {
     pub(super) fn into_error(self) -> RedisError {
         match self {
             Self::Unusable(error) | Self::Refused(error) | Self::Broken(error) => error,
@@ -60,31 +60,31 @@ impl NotOpened {
 }
 
 /// The receiver of a server's push messages.
-pub(super) type Pushes = Arc<dyn AsyncPushSender>;
+pub(super) type PushReceiver = Arc<dyn AsyncPushSender>;
 
-impl Link {
+impl RedisConnection {
     /// Connects, authenticates and loads the scripts. The task ends with the connection.
     ///
     /// Fails if the server is not a master or does not run scripts.
     pub(super) async fn open(
         address: &Address,
-        settings: &Settings,
-        tracked: Option<(Arc<Near>, Arc<Health>)>,
-    ) -> Result<(Self, JoinHandle<()>), NotOpened> {
-        let pushes = tracked
-            .clone()
-            .map(|(near, health)| Arc::new(Listener { near, health }) as Pushes);
+        config: &RedisConfig,
+        tracked: Option<(Arc<NearCache>, Arc<TrackingHealth>)>,
+    ) -> Result<(Self, JoinHandle<()>), OpenError> {
+        let pushes = tracked.clone().map(|(near_cache, health)| {
+            Arc::new(InvalidationReceiver { near_cache, health }) as PushReceiver
+        });
         let info = info(
-            &settings.url.credentials,
-            settings.url.database,
+            &config.url.credentials,
+            config.url.database,
             pushes.is_some(),
         );
-        let Connected {
+        let GreetedConnection {
             connection,
             driver,
             activity,
-        } = connect(address, settings, &info, pushes).await?;
-        let mut link = Self {
+        } = connect(address, config, &info, pushes).await?;
+        let mut connection = Self {
             connection,
             hashes: Default::default(),
             activity,
@@ -95,11 +95,11 @@ impl Link {
             retirement: Notify::new(),
         };
         let prepared = async {
-            link.check_role(address, settings).await?;
-            link.load_scripts().await
+            connection.check_role(address, config).await?;
+            connection.load_scripts().await
         };
-        prepared.await.map_err(NotOpened::Unusable)?;
-        Ok((link, driver))
+        prepared.await.map_err(OpenError::Unusable)?;
+        Ok((connection, driver))
     }
 
     /// Finds the command that asks this server for its role, and fails if it is not a master. A
@@ -107,15 +107,15 @@ impl Link {
     async fn check_role(
         &mut self,
         address: &Address,
-        settings: &Settings,
+        config: &RedisConfig,
     ) -> Result<(), RedisError> {
-        if settings.url.topology == Topology::Cluster {
+        if config.url.topology == Deployment::Cluster {
             return Ok(());
         }
         for role in [RoleCommand::Role, RoleCommand::Info] {
             let replies = self.send_unchecked(&role.pipeline()).await;
-            let replies = replies.map_err(Failure::into_error)?;
-            match replies.first().and_then(|reply| role.is_master(reply)) {
+            let replies = replies.map_err(CommandFailure::into_error)?;
+            match replies.first().and_then(|reply| role.is_primary(reply)) {
                 Some(true) => {
                     self.role = role;
                     return Ok(());
@@ -142,10 +142,10 @@ impl Link {
         let mut loaded = self
             .send_unchecked(&pipeline)
             .await
-            .map_err(Failure::into_error)?;
+            .map_err(CommandFailure::into_error)?;
         if let Some(Value::ServerError(error)) = loaded.pop()
-            && let failure = Failure::of_reply(&error, "EVALSHA")
-            && !matches!(failure, Failure::NoScript)
+            && let failure = CommandFailure::of_reply(&error, "EVALSHA")
+            && !matches!(failure, CommandFailure::NoScript)
         {
             return Err(failure.into_error());
         }
@@ -154,7 +154,7 @@ impl Link {
                 Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
                 Value::SimpleString(text) => Some(text),
                 Value::ServerError(error) => {
-                    return Err(Failure::of_reply(&error, "SCRIPT LOAD").into_error());
+                    return Err(CommandFailure::of_reply(&error, "SCRIPT LOAD").into_error());
                 }
                 _ => None,
             }
@@ -165,23 +165,26 @@ impl Link {
 
     /// Sends the commands in one write, and waits for all the answers. Returns an error if one of
     /// them is.
-    pub(super) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn send(&self, pipeline: &Pipeline) -> Result<Vec<Value>, CommandFailure> {
         let replies = self.send_unchecked(pipeline).await?;
         for (reply, command) in replies.iter().zip(pipeline.cmd_iter()) {
             if let Value::ServerError(error) = reply {
-                return Err(Failure::of_reply(error, &name(command)));
+                return Err(CommandFailure::of_reply(error, &name(command)));
             }
         }
         Ok(replies)
     }
 
     /// As [`send`](Self::send), with errors among the answers.
-    pub(super) async fn send_unchecked(&self, pipeline: &Pipeline) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn send_unchecked(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<Vec<Value>, CommandFailure> {
         let mut connection = self.connection.clone();
         connection
             .send_packed_commands(pipeline, 0, pipeline.len())
             .await
-            .map_err(|error| Failure::of(&error))
+            .map_err(|error| CommandFailure::of(&error))
     }
 
     /// Asks whether the server is still a master, and retires the connection if it is not.
@@ -193,7 +196,10 @@ impl Link {
         let Ok(replies) = replies else {
             return;
         };
-        match replies.first().and_then(|reply| self.role.is_master(reply)) {
+        match replies
+            .first()
+            .and_then(|reply| self.role.is_primary(reply))
+        {
             Some(false) => self.start_draining(),
             Some(true) | None => self.is_well(sent_at),
         }
@@ -230,7 +236,7 @@ impl Link {
         pipeline: &Pipeline,
         limit: Duration,
         deadline: Option<Instant>,
-    ) -> Result<Vec<Value>, Failure> {
+    ) -> Result<Vec<Value>, CommandFailure> {
         let sent_at = Instant::now();
         let mut answer = std::pin::pin!(self.send_unchecked(pipeline));
         let mut silent_since = sent_at;
@@ -259,7 +265,7 @@ impl Link {
                 "no data moves on the connection"
             };
             let error = RedisError::new(RedisErrorKind::TimedOut, what);
-            return Err(Failure::Broken(error));
+            return Err(CommandFailure::Broken(error));
         }
     }
 
@@ -274,15 +280,15 @@ impl Link {
 
     /// The origin of copies that come over this connection from now on; `None`: the server sends no
     /// invalidations.
-    pub(super) fn source(&self) -> Option<Source> {
-        let (near, health) = self.tracked.as_ref()?;
-        Some(near.source(health))
+    pub(super) fn source(&self) -> Option<CacheSource> {
+        let (near_cache, health) = self.tracked.as_ref()?;
+        Some(near_cache.source(health))
     }
 
     /// Records the answer to a request, with which all earlier invalidations have arrived.
     fn is_well(&self, sent_at: Instant) {
-        if let Some((near, health)) = &self.tracked {
-            near.answered(health, sent_at);
+        if let Some((near_cache, health)) = &self.tracked {
+            near_cache.answered(health, sent_at);
         }
     }
 
@@ -295,14 +301,14 @@ impl Link {
     }
 }
 
-impl Drop for Link {
+impl Drop for RedisConnection {
     fn drop(&mut self) {
         self.close();
     }
 }
 
 /// A connection on which only the greeting was sent.
-pub(super) struct Connected {
+pub(super) struct GreetedConnection {
     pub(super) connection: MultiplexedConnection,
     /// The task that moves its data.
     pub(super) driver: JoinHandle<()>,
@@ -312,38 +318,47 @@ pub(super) struct Connected {
 /// Connects and sends the greeting.
 pub(super) async fn connect(
     address: &Address,
-    settings: &Settings,
+    config: &RedisConfig,
     info: &RedisConnectionInfo,
-    pushes: Option<Pushes>,
-) -> Result<Connected, NotOpened> {
+    pushes: Option<PushReceiver>,
+) -> Result<GreetedConnection, OpenError> {
     let unreachable = |error: std::io::Error| {
         let what = format!("no connection to {address}");
-        NotOpened::Unusable(RedisError::new(RedisErrorKind::Unreachable, what).because(error))
+        OpenError::Unusable(RedisError::new(RedisErrorKind::Unreachable, what).with_source(error))
     };
     let stream = TcpStream::connect((address.host.as_str(), address.port))
         .await
         .map_err(unreachable)?;
-    let stream = Watched::new(stream).map_err(unreachable)?;
+    let stream = MonitoredStream::new(stream).map_err(unreachable)?;
     let activity = stream.activity().clone();
-    let mut config = AsyncConnectionConfig::new()
+    let mut options = AsyncConnectionConfig::new()
         .set_response_timeout(None)
-        .set_pipeline_buffer_size(settings.max_in_flight);
+        .set_pipeline_buffer_size(config.max_in_flight);
     if let Some(pushes) = pushes {
-        config = config.set_push_sender(pushes);
+        options = options.set_push_sender(pushes);
     }
-    let greeted = match &settings.tls {
-        None => greet(MultiplexedConnection::new_with_config(info, stream, config)).await,
+    let greeted = match &config.tls {
+        None => {
+            greet(MultiplexedConnection::new_with_config(
+                info, stream, options,
+            ))
+            .await
+        }
         Some(tls) => {
             let wrapped = tls.wrap(&address.host, stream).await;
-            let stream = wrapped.map_err(NotOpened::Unusable)?;
-            greet(MultiplexedConnection::new_with_config(info, stream, config)).await
+            let stream = wrapped.map_err(OpenError::Unusable)?;
+            greet(MultiplexedConnection::new_with_config(
+                info, stream, options,
+            ))
+            .await
         }
     };
-    let (connection, driver) = greeted.map_err(|error| match Failure::of_greeting(&error) {
-        Failure::Broken(error) => NotOpened::Broken(error),
-        failure => NotOpened::Refused(failure.into_error()),
-    })?;
-    Ok(Connected {
+    let (connection, driver) =
+        greeted.map_err(|error| match CommandFailure::of_greeting(&error) {
+            CommandFailure::Broken(error) => OpenError::Broken(error),
+            failure => OpenError::Refused(failure.into_error()),
+        })?;
+    Ok(GreetedConnection {
         connection,
         driver,
         activity,

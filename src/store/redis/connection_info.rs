@@ -3,7 +3,7 @@
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
 use crate::store::redis::error::{RedisError, RedisErrorKind};
-use crate::store::redis::url::{Address, Credentials, Topology, Url};
+use crate::store::redis::url::{Address, Credentials, Deployment, Url};
 
 impl Url {
     /// One server.
@@ -15,7 +15,7 @@ impl Url {
             return Err(wrong("the database is a negative number"));
         }
         Ok(Self {
-            topology: Topology::Alone,
+            topology: Deployment::Standalone,
             tls,
             addresses: vec![address],
             credentials: credentials(settings),
@@ -44,7 +44,7 @@ impl Url {
             ));
         }
         Ok(Self {
-            topology: Topology::Cluster,
+            topology: Deployment::Cluster,
             addresses: nodes.iter().flat_map(|it| it.addresses.clone()).collect(),
             ..first.clone()
         })
@@ -130,7 +130,7 @@ mod tests {
         let cluster = Url::of_cluster([info.clone(), info]).expect("it is one");
         assert_eq!(
             (cluster.topology, cluster.addresses.len()),
-            (Topology::Cluster, 2)
+            (Deployment::Cluster, 2)
         );
     }
 

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 #[derive(Debug)]
 pub struct RedisError {
     kind: RedisErrorKind,
-    detail: String,
+    message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -59,15 +59,15 @@ impl RedisError {
         self.kind
     }
 
-    pub(super) fn new(kind: RedisErrorKind, detail: impl Into<String>) -> Self {
+    pub(super) fn new(kind: RedisErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            detail: detail.into(),
+            message: message.into(),
             source: None,
         }
     }
 
-    pub(super) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -75,8 +75,8 @@ impl RedisError {
     /// A copy of the error for another caller; its source stays with the first.
     pub(super) fn again(&self) -> Self {
         let detail = match &self.source {
-            Some(source) => format!("{}: {source}", self.detail),
-            None => self.detail.clone(),
+            Some(source) => format!("{}: {source}", self.message),
+            None => self.message.clone(),
         };
         Self::new(self.kind, detail)
     }
@@ -111,9 +111,9 @@ impl fmt::Display for RedisError {
             RedisErrorKind::Unreplicated => "too few Redis replicas have confirmed",
             RedisErrorKind::Unexpected => "the Redis server gave an unexpected answer",
         };
-        match self.detail.is_empty() {
+        match self.message.is_empty() {
             true => f.write_str(what),
-            false => write!(f, "{what}: {}", self.detail),
+            false => write!(f, "{what}: {}", self.message),
         }
     }
 }
@@ -126,7 +126,7 @@ impl Error for RedisError {
 
 /// The consequence of a failed command for the next attempt.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CommandFailure {
     /// Another node owns the slot.
     Moved(String),
     /// Another node may have the key already.
@@ -143,7 +143,7 @@ pub(super) enum Failure {
     Final(RedisError),
 }
 
-impl Failure {
+impl CommandFailure {
     /// The failure of a connection or of its greeting.
     pub(super) fn of(error: &redis::RedisError) -> Self {
         match error.code() {
@@ -151,7 +151,7 @@ impl Failure {
             None => {
                 let source = std::io::Error::other(error.to_string());
                 let kind = RedisErrorKind::Unreachable;
-                Self::Broken(RedisError::new(kind, "the connection broke").because(source))
+                Self::Broken(RedisError::new(kind, "the connection broke").with_source(source))
             }
         }
     }
@@ -275,9 +275,9 @@ fn unauthenticated() -> RedisError {
     RedisError::new(RedisErrorKind::Unauthenticated, advice)
 }
 
-fn odd(command: &str, code: &str, detail: &str) -> Failure {
+fn odd(command: &str, code: &str, detail: &str) -> CommandFailure {
     let text = format!("{command}: {code} {detail}");
-    Failure::Final(RedisError::new(RedisErrorKind::Unexpected, text))
+    CommandFailure::Final(RedisError::new(RedisErrorKind::Unexpected, text))
 }
 
 #[cfg(test)]
@@ -285,9 +285,9 @@ mod tests {
     use super::*;
 
     /// The failure for an error line.
-    fn failure(line: &str) -> Failure {
+    fn failure(line: &str) -> CommandFailure {
         let (code, detail) = line.split_once(' ').unwrap_or((line, ""));
-        Failure::of_words(code, detail, "EVALSHA")
+        CommandFailure::of_words(code, detail, "EVALSHA")
     }
 
     ///
@@ -304,7 +304,7 @@ mod tests {
             "NOPERM User shop has no permissions to run the 'evalsha' command",
         ];
         for line in lines {
-            let Failure::Final(error) = failure(line) else {
+            let CommandFailure::Final(error) = failure(line) else {
                 panic!("{line}");
             };
             assert_eq!(error.kind(), RedisErrorKind::Denied, "{line}");
@@ -385,9 +385,9 @@ mod tests {
     fn a_redirection_keeps_what_it_says() {
         for node in ["127.0.0.1:7000", "?:7000", ":7000"] {
             let moved = failure(&format!("MOVED 3999 {node}"));
-            assert!(matches!(moved, Failure::Moved(to) if to == node));
+            assert!(matches!(moved, CommandFailure::Moved(to) if to == node));
             let ask = failure(&format!("ASK 3999 {node}"));
-            assert!(matches!(ask, Failure::Ask(to) if to == node));
+            assert!(matches!(ask, CommandFailure::Ask(to) if to == node));
         }
     }
 }

@@ -72,11 +72,11 @@ use crate::session::{
 };
 
 use crate::store::SessionStore;
-use config::{Settings, TOMBSTONE};
+use config::{RedisConfig, TOMBSTONE};
 use events::{Events, reason_number};
-use near_cache::Near;
+use near_cache::NearCache;
 use operations::unreadable;
-use request::Answer;
+use request::ScriptReply;
 use retry::Router;
 use script::Script;
 use url::Url;
@@ -102,13 +102,13 @@ pub use near_cache::NearCacheStatus;
 /// load, and a touch when one is due.
 #[derive(Clone)]
 pub struct RedisStore {
-    shared: Arc<Shared>,
+    shared: Arc<RedisShared>,
 }
 
-struct Shared {
-    settings: Arc<Settings>,
+struct RedisShared {
+    config: Arc<RedisConfig>,
     router: Router,
-    near: Option<Arc<Near>>,
+    near_cache: Option<Arc<NearCache>>,
     events: Events,
     /// Marks attempts, so that the server recognizes repeated ones. Starts at a random number, so
     /// that nodes do not share marks.
@@ -191,10 +191,10 @@ impl RedisStore {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && self.shared.router.begin_to_seek()
+            && self.shared.router.start_connecting()
         {
             let shared = self.shared.clone();
-            runtime.spawn(async move { shared.router.seek().await });
+            runtime.spawn(async move { shared.router.connect_all().await });
         }
         self.shared.router.is_ready()
     }
@@ -202,21 +202,21 @@ impl RedisStore {
     /// Returns the counters of the near-cache; `None` without one.
     #[must_use]
     pub fn near_cache(&self) -> Option<NearCacheStatus> {
-        Some(self.shared.near.as_ref()?.status())
+        Some(self.shared.near_cache.as_ref()?.status())
     }
 
-    fn new(settings: Settings) -> Self {
-        let settings = Arc::new(settings);
-        let near = settings.near_cache.map(|limits| {
-            let prefix = settings.prefix.clone();
-            Arc::new(Near::new(prefix, limits))
+    fn new(config: RedisConfig) -> Self {
+        let config = Arc::new(config);
+        let near_cache = config.near_cache.map(|limits| {
+            let prefix = config.prefix.clone();
+            Arc::new(NearCache::new(prefix, limits))
         });
         Self {
-            shared: Arc::new(Shared {
-                router: Router::new(settings.clone(), near.clone()),
-                near,
-                events: Events::new(&settings),
-                settings,
+            shared: Arc::new(RedisShared {
+                router: Router::new(config.clone(), near_cache.clone()),
+                near_cache,
+                events: Events::new(&config),
+                config,
                 attempts: AtomicU32::new(SysRng.try_next_u32().unwrap_or_default()),
             }),
         }
@@ -239,10 +239,14 @@ impl SessionStore for RedisStore {
     }
 
     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
-        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
+        let _lease = self
+            .shared
+            .near_cache
+            .as_ref()
+            .map(|near_cache| near_cache.lease(key, true));
         let asked = self.shared.run(key, Script::Touch, Vec::new(), false);
         match asked.await? {
-            Answer::Done(_) | Answer::Gone => Ok(()),
+            ScriptReply::Done(_) | ScriptReply::Gone => Ok(()),
             answer => Err(unreadable(&answer)),
         }
     }
@@ -265,9 +269,13 @@ impl SessionStore for RedisStore {
             return Ok(false);
         }
         // Dropped when the deletion is over, with any result: no copy stays.
-        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
+        let _lease = self
+            .shared
+            .near_cache
+            .as_ref()
+            .map(|near_cache| near_cache.lease(key, true));
         let number = |number: u128| number.to_string().into_bytes();
-        let redis_key = self.shared.settings.prefix.key(key);
+        let redis_key = self.shared.config.prefix.key(key);
         let origin = self.shared.events.origin(&redis_key);
         let args = vec![
             self.shared.mark(),
@@ -276,8 +284,8 @@ impl SessionStore for RedisStore {
             number(reason_number(reason).into()),
         ];
         match self.shared.run(key, Script::End, args, true).await? {
-            Answer::Done(_) => Ok(true),
-            Answer::Gone => Ok(false),
+            ScriptReply::Done(_) => Ok(true),
+            ScriptReply::Gone => Ok(false),
             answer => Err(unreadable(&answer)),
         }
     }
@@ -292,7 +300,7 @@ impl SessionStore for RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("url", &self.shared.settings.url)
+            .field("url", &self.shared.config.url)
             .finish_non_exhaustive()
     }
 }

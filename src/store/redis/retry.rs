@@ -13,71 +13,74 @@ use redis::{Pipeline, Value};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::store::redis::config::{PONG_WITHIN, READY_GRACE, Settings};
+use crate::store::redis::config::{PONG_WITHIN, READY_GRACE, RedisConfig};
 use crate::store::redis::connection;
-use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
-use crate::store::redis::near_cache::{Near, Source};
+use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
+use crate::store::redis::near_cache::{CacheSource, NearCache};
 use crate::store::redis::presence::Presence;
-use crate::store::redis::request::{Request, Wording};
-use crate::store::redis::server::{Node, Purpose};
-use crate::store::redis::topology::Locator;
+use crate::store::redis::request::{RequestOptions, SessionRequest};
+use crate::store::redis::server::{RedisServer, ServerOptions};
+use crate::store::redis::topology::Topology;
 use crate::store::redis::url::Address;
 use crate::sync::lock;
 
 /// The connections to all servers.
 #[derive(Debug)]
 pub(super) struct Router {
-    settings: Arc<Settings>,
-    pub(super) locator: Locator,
-    nodes: Mutex<HashMap<(Address, Use), Arc<Node>>>,
+    config: Arc<RedisConfig>,
+    pub(super) topology: Topology,
+    servers: Mutex<HashMap<(Address, Purpose), Arc<RedisServer>>>,
     permits: Semaphore,
     retries: AtomicU32,
-    near: Option<Arc<Near>>,
+    near_cache: Option<Arc<NearCache>>,
     presence: Arc<Presence>,
     /// Set while a task connects to the servers.
-    seeking: AtomicBool,
+    connecting: AtomicBool,
 }
 
 /// The answer of a server.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct ServerReply {
     pub(super) replies: Vec<Value>,
     /// The connection that it came over, if the server sends invalidations on it.
-    pub(super) source: Option<Source>,
+    pub(super) source: Option<CacheSource>,
 }
 
 /// The purpose of a connection. `WAIT` for replicas blocks all later requests on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Use {
-    Everything,
-    Replicas,
+enum Purpose {
+    Default,
+    WaitReplicas,
 }
 
 /// The failure of a request.
 #[derive(Debug)]
-pub(super) struct Unanswered {
-    pub(super) why: RedisError,
+pub(super) struct RequestError {
+    pub(super) error: RedisError,
     /// A write may have taken effect.
     pub(super) uncertain: bool,
 }
 
 impl Router {
-    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
+    pub(super) fn new(config: Arc<RedisConfig>, near_cache: Option<Arc<NearCache>>) -> Self {
         Self {
-            locator: Locator::new(&settings, near.as_ref()),
-            near,
-            nodes: Mutex::default(),
-            permits: Semaphore::new(settings.max_in_flight),
+            topology: Topology::new(&config, near_cache.as_ref()),
+            near_cache,
+            servers: Mutex::default(),
+            permits: Semaphore::new(config.max_in_flight),
             retries: AtomicU32::new(0),
             presence: Presence::new(),
-            seeking: AtomicBool::new(false),
-            settings,
+            connecting: AtomicBool::new(false),
+            config,
         }
     }
 
     /// Sends the request until there is an answer, or the deadline has passed.
-    pub(super) async fn ask(&self, request: &Request) -> Result<Answered, Unanswered> {
-        let deadline = Instant::now() + self.settings.deadline;
+    pub(super) async fn execute(
+        &self,
+        request: &SessionRequest,
+    ) -> Result<ServerReply, RequestError> {
+        let deadline = Instant::now() + self.config.deadline;
         let permit = match self.permits.try_acquire() {
             Ok(permit) => Some(permit),
             Err(_) => timeout_at(deadline, self.permits.acquire())
@@ -87,55 +90,57 @@ impl Router {
                 .flatten(),
         };
         let Some(_permit) = permit else {
-            let detail = format!("more than {}", self.settings.max_in_flight);
-            return Err(Unanswered {
-                why: RedisError::new(RedisErrorKind::Overloaded, detail),
+            let detail = format!("more than {}", self.config.max_in_flight);
+            return Err(RequestError {
+                error: RedisError::new(RedisErrorKind::Overloaded, detail),
                 uncertain: false,
             });
         };
-        let mut state = Attempts::default();
-        match timeout_at(deadline, self.try_all(request, &mut state, deadline)).await {
+        let mut state = AttemptState::default();
+        match timeout_at(deadline, self.retry_loop(request, &mut state, deadline)).await {
             Ok(Ok(replies)) => Ok(replies),
-            Ok(Err(why)) => Err(state.unanswered(why)),
+            Ok(Err(error)) => Err(state.unanswered(error)),
             Err(_) => {
                 let late = || RedisError::new(RedisErrorKind::TimedOut, "");
-                let why = state.last.take().unwrap_or_else(late);
-                Err(state.unanswered(why))
+                let error = state.last.take().unwrap_or_else(late);
+                Err(state.unanswered(error))
             }
         }
     }
 
     /// Returns the servers that own slots, in a fixed order, and a hash of what each of them owns.
     pub(super) async fn layout(&self) -> Result<(Vec<Address>, u64), RedisError> {
-        let deadline = Instant::now() + self.settings.deadline;
-        let mut masters = self.locator.masters(deadline).await?;
-        masters.sort_unstable();
-        Ok((masters, self.locator.layout()))
+        let deadline = Instant::now() + self.config.deadline;
+        let mut primaries = self.topology.primaries(deadline).await?;
+        primaries.sort_unstable();
+        Ok((primaries, self.topology.layout()))
     }
 
     /// Sends commands that only read to one server, once.
-    pub(super) async fn ask_at(
+    pub(super) async fn execute_at(
         &self,
         address: &Address,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, RedisError> {
         let late = || RedisError::new(RedisErrorKind::TimedOut, "");
-        let deadline = Instant::now() + self.settings.deadline;
+        let deadline = Instant::now() + self.config.deadline;
         let permit = timeout_at(deadline, self.permits.acquire()).await;
         let _permit = permit.map_err(|_| late())?;
-        let node = self.node(address.clone(), Use::Everything);
-        let link = node.link(deadline).await?;
-        let replies = link
-            .send_within(commands, self.settings.attempt(), Some(deadline))
+        let server = self.server(address.clone(), Purpose::Default);
+        let connection = server.connection(deadline).await?;
+        let replies = connection
+            .send_within(commands, self.config.attempt(), Some(deadline))
             .await
-            .map_err(Failure::into_error)?;
+            .map_err(CommandFailure::into_error)?;
         for (reply, command) in replies.iter().zip(commands.cmd_iter()) {
             if let Value::ServerError(error) = reply {
-                return Err(Failure::of_reply(error, &connection::name(command)).into_error());
+                return Err(
+                    CommandFailure::of_reply(error, &connection::name(command)).into_error()
+                );
             }
         }
         // A server that is no master any more may lack what was written since.
-        if link.is_retired() {
+        if connection.is_retired() {
             let message = "it has become a replica";
             return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
         }
@@ -144,9 +149,11 @@ impl Router {
 
     /// Waits until requests can be sent.
     pub(super) async fn connected(&self) -> Result<(), RedisError> {
-        let deadline = Instant::now() + self.settings.deadline.max(CONNECTED_WITHIN);
-        for address in self.locator.masters(deadline).await? {
-            self.node(address, Use::Everything).link(deadline).await?;
+        let deadline = Instant::now() + self.config.deadline.max(CONNECTED_WITHIN);
+        for address in self.topology.primaries(deadline).await? {
+            self.server(address, Purpose::Default)
+                .connection(deadline)
+                .await?;
         }
         Ok(())
     }
@@ -157,55 +164,63 @@ impl Router {
     }
 
     /// Returns `true` if no server is connected, and no other caller is connecting.
-    pub(super) fn begin_to_seek(&self) -> bool {
-        !self.presence.is_up() && !self.seeking.swap(true, Relaxed)
+    pub(super) fn start_connecting(&self) -> bool {
+        !self.presence.is_up() && !self.connecting.swap(true, Relaxed)
     }
 
     /// Connects to the current servers: without operations nothing else does.
-    pub(super) async fn seek(&self) {
+    pub(super) async fn connect_all(&self) {
         if let Err(error) = self.connected().await {
             tracing::debug!(%error, "no server is connected yet");
         }
-        self.seeking.store(false, Relaxed);
+        self.connecting.store(false, Relaxed);
     }
 
-    async fn try_all(
+    async fn retry_loop(
         &self,
-        request: &Request,
-        state: &mut Attempts,
+        request: &SessionRequest,
+        state: &mut AttemptState,
         deadline: Instant,
-    ) -> Result<Answered, RedisError> {
-        let mut pause = Pause::default();
+    ) -> Result<ServerReply, RedisError> {
+        let mut backoff = Backoff::default();
         loop {
-            match self.try_once(request, state, deadline).await {
+            match self.attempt_once(request, state, deadline).await {
                 Ok(replies) => return Ok(replies),
-                Err(Failure::Moved(node)) => {
+                Err(CommandFailure::Moved(node)) => {
                     state.redirects += 1;
-                    if let Some(from) = state.answered.take() {
-                        self.locator.moved(&request.key, &node, &from);
+                    if let Some(from) = state.last_server.take() {
+                        self.topology.moved(&request.key, &node, &from);
                     }
                 }
-                Err(Failure::Ask(node)) => {
+                Err(CommandFailure::Ask(node)) => {
                     state.redirects += 1;
-                    let from = state.answered.take();
-                    state.asked = from.and_then(|from| self.locator.redirect(&node, &from));
+                    let from = state.last_server.take();
+                    state.redirect = from.and_then(|from| self.topology.redirect(&node, &from));
                 }
-                Err(Failure::NoScript) if !state.wording.source => state.wording.source = true,
-                Err(Failure::NoScript) => {
+                Err(CommandFailure::NoScript) if !state.options.send_source => {
+                    state.options.send_source = true
+                }
+                Err(CommandFailure::NoScript) => {
                     let detail = "it rejects a script that is sent along";
                     return Err(RedisError::new(RedisErrorKind::Unexpected, detail));
                 }
-                Err(Failure::Demoted(why) | Failure::Later(why) | Failure::Broken(why)) => {
-                    self.locator.suspect();
-                    self.rest(request, &mut pause, why, state, deadline).await?;
+                Err(
+                    CommandFailure::Demoted(error)
+                    | CommandFailure::Later(error)
+                    | CommandFailure::Broken(error),
+                ) => {
+                    self.topology.mark_stale();
+                    self.back_off(request, &mut backoff, error, state, deadline)
+                        .await?;
                 }
-                Err(Failure::Final(why)) => return Err(why),
+                Err(CommandFailure::Final(error)) => return Err(error),
             }
             if state.redirects > REDIRECTS_MAX {
                 state.redirects = 0;
                 let detail = "its servers redirect in a circle";
-                let why = RedisError::new(RedisErrorKind::ClusterDown, detail);
-                self.rest(request, &mut pause, why, state, deadline).await?;
+                let error = RedisError::new(RedisErrorKind::ClusterDown, detail);
+                self.back_off(request, &mut backoff, error, state, deadline)
+                    .await?;
             }
         }
     }
@@ -213,146 +228,157 @@ impl Router {
     /// Pauses before the next attempt; fails with `why` if no time is left for its answer. A write
     /// that was refused each time has not happened: one more attempt that is cut off would make
     /// that uncertain.
-    async fn rest(
+    async fn back_off(
         &self,
-        request: &Request,
-        pause: &mut Pause,
-        why: RedisError,
-        state: &mut Attempts,
+        request: &SessionRequest,
+        backoff: &mut Backoff,
+        error: RedisError,
+        state: &mut AttemptState,
         deadline: Instant,
     ) -> Result<(), RedisError> {
-        let until = Instant::now() + pause.next(self.retries.fetch_add(1, Relaxed));
+        let until = Instant::now() + backoff.next(self.retries.fetch_add(1, Relaxed));
         let waits = request
             .replicas()
             .map_or(Duration::ZERO, |replicas| replicas.within);
-        if until + self.settings.last_attempt() + waits > deadline {
-            return Err(why);
+        if until + self.config.last_attempt() + waits > deadline {
+            return Err(error);
         }
-        state.last = Some(why);
+        state.last = Some(error);
         sleep_until(until).await;
         Ok(())
     }
 
-    async fn try_once(
+    async fn attempt_once(
         &self,
-        request: &Request,
-        state: &mut Attempts,
+        request: &SessionRequest,
+        state: &mut AttemptState,
         deadline: Instant,
-    ) -> Result<Answered, Failure> {
-        let asked = state.asked.take();
-        state.wording.asking = asked.is_some();
+    ) -> Result<ServerReply, CommandFailure> {
+        let asked = state.redirect.take();
+        state.options.asking = asked.is_some();
         let address = match asked {
             Some(address) => address,
             None => {
-                let owner = self.locator.owner(&request.key, deadline).await;
-                owner.map_err(Failure::Later)?
+                let owner = self.topology.owner(&request.key, deadline).await;
+                owner.map_err(CommandFailure::Later)?
             }
         };
         let purpose = match request.replicas() {
-            Some(_) => Use::Replicas,
-            None => Use::Everything,
+            Some(_) => Purpose::WaitReplicas,
+            None => Purpose::Default,
         };
-        state.answered = Some(address.clone());
-        let node = self.node(address, purpose);
-        let link = match node.current() {
-            Some(link) => link,
-            None => node.link(deadline).await.map_err(|why| match why.kind() {
-                // An administrator has to change something first.
-                RedisErrorKind::Unauthenticated | RedisErrorKind::Denied => Failure::Final(why),
-                // A server that was demoted may be about to be promoted again.
-                kind if self.locator.is_fixed() && kind != RedisErrorKind::ReadOnly => {
-                    Failure::Final(why)
-                }
-                // It has had no replacement for a whole deadline: other operations need the permit.
-                _ if node.down_for() >= self.settings.deadline => Failure::Final(why),
-                _ => Failure::Later(why),
-            })?,
+        state.last_server = Some(address.clone());
+        let server = self.server(address, purpose);
+        let connection = match server.current() {
+            Some(connection) => connection,
+            None => server
+                .connection(deadline)
+                .await
+                .map_err(|error| match error.kind() {
+                    // An administrator has to change something first.
+                    RedisErrorKind::Unauthenticated | RedisErrorKind::Denied => {
+                        CommandFailure::Final(error)
+                    }
+                    // A server that was demoted may be about to be promoted again.
+                    kind if self.topology.is_fixed() && kind != RedisErrorKind::ReadOnly => {
+                        CommandFailure::Final(error)
+                    }
+                    // It has had no replacement for a whole deadline: other operations need the permit.
+                    _ if server.down_for() >= self.config.deadline => CommandFailure::Final(error),
+                    _ => CommandFailure::Later(error),
+                })?,
         };
         let patience = match request.replicas() {
-            Some(replicas) => self.settings.attempt().max(replicas.within * 2),
-            None => self.settings.attempt(),
+            Some(replicas) => self.config.attempt().max(replicas.within * 2),
+            None => self.config.attempt(),
         };
-        let application = self.settings.application.as_deref().unwrap_or_default();
-        let pipeline = request.pipeline(state.wording, &link, application);
-        let before = state.wording.again;
-        state.wording.again |= request.writes();
-        let source = link.source();
+        let application = self.config.application.as_deref().unwrap_or_default();
+        let pipeline = request.pipeline(state.options, &connection, application);
+        let before = state.options.retry;
+        state.options.retry |= request.writes();
+        let source = connection.source();
         let latest = Some(deadline - GIVE_UP_BEFORE);
-        let replies = match link.send_within(&pipeline, patience, latest).await {
+        let replies = match connection.send_within(&pipeline, patience, latest).await {
             Ok(replies) => replies,
             Err(failure) => {
-                if !matches!(failure, Failure::Broken(_)) {
-                    state.wording.again = before;
+                if !matches!(failure, CommandFailure::Broken(_)) {
+                    state.options.retry = before;
                 }
                 return Err(failure);
             }
         };
-        let failure = request.failure(state.wording, &replies);
-        state.wording.again = before;
+        let failure = request.failure(state.options, &replies);
+        state.options.retry = before;
         match failure {
             Some(failure) => {
-                if matches!(failure, Failure::Demoted(_)) {
-                    link.start_draining();
+                if matches!(failure, CommandFailure::Demoted(_)) {
+                    connection.start_draining();
                 }
                 Err(failure)
             }
-            None if link.is_retired() && !request.writes() => {
+            None if connection.is_retired() && !request.writes() => {
                 let message = "it has become a replica";
-                let why = RedisError::new(RedisErrorKind::ReadOnly, message);
-                Err(Failure::Demoted(why))
+                let error = RedisError::new(RedisErrorKind::ReadOnly, message);
+                Err(CommandFailure::Demoted(error))
             }
-            None => Ok(Answered { replies, source }),
+            None => Ok(ServerReply { replies, source }),
         }
     }
 
-    fn node(&self, address: Address, purpose: Use) -> Arc<Node> {
-        let mut nodes = lock(&self.nodes);
-        if !nodes.contains_key(&(address.clone(), purpose)) {
-            nodes.retain(|(known, _), _| self.locator.knows(known));
+    fn server(&self, address: Address, purpose: Purpose) -> Arc<RedisServer> {
+        let mut servers = lock(&self.servers);
+        if !servers.contains_key(&(address.clone(), purpose)) {
+            servers.retain(|(known, _), _| self.topology.contains(known));
         }
-        let node = nodes
+        let server = servers
             .entry((address, purpose))
             .or_insert_with_key(|(address, _)| {
-                let near = self.near.clone().filter(|_| purpose == Use::Everything);
+                let near_cache = self
+                    .near_cache
+                    .clone()
+                    .filter(|_| purpose == Purpose::Default);
                 // `WAIT` keeps the connection silent.
-                let waits = self.settings.replicas.filter(|_| purpose == Use::Replicas);
+                let waits = self
+                    .config
+                    .replicas
+                    .filter(|_| purpose == Purpose::WaitReplicas);
                 let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
-                let presence = (purpose == Use::Everything).then(|| self.presence.clone());
-                let purpose = Purpose {
-                    settings: self.settings.clone(),
-                    near,
+                let presence = (purpose == Purpose::Default).then(|| self.presence.clone());
+                let purpose = ServerOptions {
+                    config: self.config.clone(),
+                    near_cache,
                     patience,
                     presence,
                 };
-                Arc::new(Node::start(address.clone(), purpose))
+                Arc::new(RedisServer::start(address.clone(), purpose))
             });
-        node.clone()
+        server.clone()
     }
 }
 
 /// The results of the attempts so far.
 #[derive(Debug, Default)]
-struct Attempts {
-    wording: Wording,
-    asked: Option<Address>,
+struct AttemptState {
+    options: RequestOptions,
+    redirect: Option<Address>,
     /// The last server that was asked.
-    answered: Option<Address>,
+    last_server: Option<Address>,
     redirects: usize,
     last: Option<RedisError>,
 }
 
-impl Attempts {
-    fn unanswered(self, why: RedisError) -> Unanswered {
-        let uncertain = self.wording.again;
-        Unanswered { why, uncertain }
+impl AttemptState {
+    fn unanswered(self, error: RedisError) -> RequestError {
+        let uncertain = self.options.retry;
+        RequestError { error, uncertain }
     }
 }
 
 /// Increasing pauses with jitter.
 #[derive(Debug, Default)]
-struct Pause(u32);
+struct Backoff(u32);
 
-impl Pause {
+impl Backoff {
     fn next(&mut self, salt: u32) -> Duration {
         let most = (PAUSE_MIN_MS << self.0).min(PAUSE_MAX_MS);
         self.0 = (self.0 + 1).min(16);

@@ -28,7 +28,7 @@ impl RoleCommand {
     }
 
     /// Returns `true` if the reply is a master's; `None` if it does not contain the role.
-    pub(super) fn is_master(self, reply: &Value) -> Option<bool> {
+    pub(super) fn is_primary(self, reply: &Value) -> Option<bool> {
         match (self, reply) {
             (Self::Role, Value::Array(parts)) => match parts.first()? {
                 Value::BulkString(role) => Some(role == b"master"),
@@ -63,11 +63,11 @@ mod tests {
                 "# Replication\r\nrole:{name}\r\nconnected_slaves:0\r\n"
             ))
         };
-        for (name, is_master) in [("master", true), ("slave", false), ("sentinel", false)] {
-            assert_eq!(RoleCommand::Role.is_master(&role(name)), Some(is_master));
-            assert_eq!(RoleCommand::Info.is_master(&info(name)), Some(is_master));
+        for (name, is_primary) in [("master", true), ("slave", false), ("sentinel", false)] {
+            assert_eq!(RoleCommand::Role.is_primary(&role(name)), Some(is_primary));
+            assert_eq!(RoleCommand::Info.is_primary(&info(name)), Some(is_primary));
         }
-        assert_eq!(RoleCommand::Role.is_master(&bulk("?")), None);
-        assert_eq!(RoleCommand::Info.is_master(&bulk("?")), None);
+        assert_eq!(RoleCommand::Role.is_primary(&bulk("?")), None);
+        assert_eq!(RoleCommand::Info.is_primary(&bulk("?")), None);
     }
 }

@@ -8,27 +8,27 @@ use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::store::redis::config::{
-    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, Settings,
+    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, RedisConfig,
 };
-use crate::store::redis::connection::Link;
+use crate::store::redis::connection::RedisConnection;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
-use crate::store::redis::near_cache::Near;
-use crate::store::redis::outage::{Outage, Report};
+use crate::store::redis::near_cache::NearCache;
+use crate::store::redis::outage::{Outage, OutageReport};
 use crate::store::redis::presence::Presence;
-use crate::store::redis::tracking::{self, Protocol};
+use crate::store::redis::tracking::{self, GreetingHistory};
 use crate::store::redis::url::Address;
 
 /// A server that is kept connected as long as this exists.
 #[derive(Debug)]
-pub(super) struct Node {
-    state: watch::Receiver<State>,
+pub(super) struct RedisServer {
+    state: watch::Receiver<ServerState>,
 }
 
 /// The parameters of the task.
-pub(super) struct Purpose {
-    pub(super) settings: Arc<Settings>,
+pub(super) struct ServerOptions {
+    pub(super) config: Arc<RedisConfig>,
     /// The near-cache that receives the server's invalidations.
-    pub(super) near: Option<Arc<Near>>,
+    pub(super) near_cache: Option<Arc<NearCache>>,
     /// How long a connection with a pending request may be silent.
     pub(super) patience: Duration,
     /// Counts usable connections; without it, failures are not logged either.
@@ -36,40 +36,45 @@ pub(super) struct Purpose {
 }
 
 #[derive(Clone)]
-enum State {
+enum ServerState {
     Connecting,
-    Up(Arc<Link>),
+    Up(Arc<RedisConnection>),
     /// The start and the cause of the outage.
     Down(Instant, Arc<RedisError>),
 }
 
-impl Node {
+impl RedisServer {
     /// Starts to connect.
-    pub(super) fn start(address: Address, purpose: Purpose) -> Self {
-        let (sender, state) = watch::channel(State::Connecting);
+    pub(super) fn start(address: Address, purpose: ServerOptions) -> Self {
+        let (sender, state) = watch::channel(ServerState::Connecting);
         task::spawn(keep_connected(address, purpose, sender));
         Self { state }
     }
 
     /// Returns a connection; waits until there is one.
-    pub(super) async fn link(&self, deadline: Instant) -> Result<Arc<Link>, RedisError> {
+    pub(super) async fn connection(
+        &self,
+        deadline: Instant,
+    ) -> Result<Arc<RedisConnection>, RedisError> {
         let mut state = self.state.clone();
         loop {
             let until = match &*state.borrow_and_update() {
-                State::Up(link) if link.is_open() => return Ok(link.clone()),
-                State::Down(since, why) => {
+                ServerState::Up(connection) if connection.is_open() => {
+                    return Ok(connection.clone());
+                }
+                ServerState::Down(since, why) => {
                     let until = (*since + GONE_GRACE).min(deadline);
                     if Instant::now() >= until {
                         return Err(why.again());
                     }
                     until
                 }
-                State::Up(_) | State::Connecting => deadline,
+                ServerState::Up(_) | ServerState::Connecting => deadline,
             };
             let changed = timeout_at(until, state.changed()).await;
             if changed.is_err() && Instant::now() >= deadline {
                 return Err(match &*state.borrow() {
-                    State::Down(_, why) => why.again(),
+                    ServerState::Down(_, why) => why.again(),
                     _ => RedisError::new(RedisErrorKind::Unreachable, "connecting takes too long"),
                 });
             }
@@ -79,21 +84,21 @@ impl Node {
     /// Returns how long the server could not be used.
     pub(super) fn down_for(&self) -> Duration {
         match &*self.state.borrow() {
-            State::Down(since, _) => since.elapsed(),
-            State::Up(_) | State::Connecting => Duration::ZERO,
+            ServerState::Down(since, _) => since.elapsed(),
+            ServerState::Up(_) | ServerState::Connecting => Duration::ZERO,
         }
     }
 
     /// Returns the current connection.
-    pub(super) fn current(&self) -> Option<Arc<Link>> {
+    pub(super) fn current(&self) -> Option<Arc<RedisConnection>> {
         match &*self.state.borrow() {
-            State::Up(link) if link.is_open() => Some(link.clone()),
+            ServerState::Up(connection) if connection.is_open() => Some(connection.clone()),
             _ => None,
         }
     }
 }
 
-impl std::fmt::Debug for State {
+impl std::fmt::Debug for ServerState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Connecting => "Connecting",
@@ -104,19 +109,23 @@ impl std::fmt::Debug for State {
 }
 
 /// Connects, monitors the connection, and reconnects, until the node is dropped.
-async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender<State>) {
+async fn keep_connected(
+    address: Address,
+    purpose: ServerOptions,
+    state: watch::Sender<ServerState>,
+) {
     let mut pause = RECONNECT_MIN;
     let mut outage = Outage::default();
     let mut down_since = None;
-    let mut protocol = Protocol::default();
+    let mut protocol = GreetingHistory::default();
     loop {
         let opened = tokio::select! {
             opened = open(&address, &purpose, &mut protocol) => opened,
             () = state.closed() => return,
         };
         let failure = match opened {
-            Ok((link, driver)) => {
-                let link = Arc::new(link);
+            Ok((connection, driver)) => {
+                let connection = Arc::new(connection);
                 let up = purpose.presence.as_ref().map(|p| p.enter(&mut outage));
                 if let Some(lasted) = up.as_ref().and_then(|(_, lasted)| *lasted) {
                     let elapsed_ms = lasted.as_millis() as u64;
@@ -124,15 +133,15 @@ async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender
                 }
                 pause = RECONNECT_MIN;
                 down_since = None;
-                state.send_replace(State::Up(link.clone()));
-                let end = watch_over(&link, driver, purpose.patience, &state).await;
-                if end == End::Unneeded {
+                state.send_replace(ServerState::Up(connection.clone()));
+                let end = watch_over(&connection, driver, purpose.patience, &state).await;
+                if end == DisconnectReason::Unneeded {
                     return;
                 }
-                state.send_replace(State::Connecting);
+                state.send_replace(ServerState::Connecting);
                 drop(up);
                 match end {
-                    End::Demoted => {
+                    DisconnectReason::Demoted => {
                         tracing::info!(%address, "the Redis server is no longer a master");
                     }
                     _ => tracing::debug!(%address, "a connection to Redis was closed"),
@@ -145,7 +154,7 @@ async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender
             log(&address, presence.fails(&mut outage), &failure);
         }
         let since = *down_since.get_or_insert_with(Instant::now);
-        state.send_replace(State::Down(since, Arc::new(failure)));
+        state.send_replace(ServerState::Down(since, Arc::new(failure)));
         tokio::select! {
             () = sleep(pause) => {}
             () = state.closed() => return,
@@ -156,27 +165,27 @@ async fn keep_connected(address: Address, purpose: Purpose, state: watch::Sender
 
 async fn open(
     address: &Address,
-    purpose: &Purpose,
-    protocol: &mut Protocol,
-) -> Result<(Link, JoinHandle<()>), RedisError> {
-    let settings = &purpose.settings;
-    let opened = tracking::open(address, settings, purpose.near.as_ref(), protocol);
+    purpose: &ServerOptions,
+    protocol: &mut GreetingHistory,
+) -> Result<(RedisConnection, JoinHandle<()>), RedisError> {
+    let config = &purpose.config;
+    let opened = tracking::open(address, config, purpose.near_cache.as_ref(), protocol);
     if let Ok(opened) = timeout(CONNECT_WITHIN, opened).await {
         return opened;
     }
     protocol.timed_out();
-    let what = match settings.tls {
+    let what = match config.tls {
         Some(_) => format!("{address} does not answer: check that it speaks TLS"),
         None => format!("{address} does not answer: check that it does not require TLS"),
     };
     Err(RedisError::new(RedisErrorKind::Unreachable, what))
 }
 
-fn log(address: &Address, report: Option<Report>, failure: &RedisError) {
+fn log(address: &Address, report: Option<OutageReport>, failure: &RedisError) {
     let cause = failure.again();
     match report {
-        Some(Report::Begins) => tracing::warn!(%address, %cause, "Redis cannot be used"),
-        Some(Report::Lasts(lasted)) => {
+        Some(OutageReport::Begins) => tracing::warn!(%address, %cause, "Redis cannot be used"),
+        Some(OutageReport::Lasts(lasted)) => {
             let elapsed_ms = lasted.as_millis() as u64;
             tracing::warn!(%address, %cause, elapsed_ms, "Redis still cannot be used");
         }
@@ -186,7 +195,7 @@ fn log(address: &Address, report: Option<Report>, failure: &RedisError) {
 
 /// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+enum DisconnectReason {
     Broken,
     /// The server is no longer a master.
     Demoted,
@@ -196,23 +205,23 @@ enum End {
 
 /// Completes when the connection can no longer be used.
 async fn watch_over(
-    link: &Link,
+    connection: &RedisConnection,
     mut driver: JoinHandle<()>,
     patience: Duration,
-    state: &watch::Sender<State>,
-) -> End {
+    state: &watch::Sender<ServerState>,
+) -> DisconnectReason {
     let mut due = Instant::now();
     loop {
         // From one question to the next: the time of an answer adds nothing to the age of copies.
         due = (due + HEARTBEAT).max(Instant::now());
         let beat = async {
             sleep_until(due).await;
-            link.check(patience).await;
+            connection.check(patience).await;
         };
         tokio::select! {
-            _ = &mut driver => return End::Broken,
-            () = link.retirement() => return End::Demoted,
-            () = state.closed() => return End::Unneeded,
+            _ = &mut driver => return DisconnectReason::Broken,
+            () = connection.retirement() => return DisconnectReason::Demoted,
+            () = state.closed() => return DisconnectReason::Unneeded,
             () = beat => {}
         }
     }

@@ -10,7 +10,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::store::redis::activity::Watched;
+use crate::store::redis::activity::MonitoredStream;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// Certificates as given to the builder, in PEM.
@@ -24,9 +24,9 @@ pub(super) struct Certificates {
 
 /// Turns connections into TLS connections.
 #[derive(Clone)]
-pub(super) struct Tls(TlsConnector);
+pub(super) struct RedisTls(TlsConnector);
 
-impl Tls {
+impl RedisTls {
     pub(super) fn new(certificates: &Certificates) -> Result<Self, RedisError> {
         let mut roots = RootCertStore::empty();
         if certificates.roots.is_empty() {
@@ -35,7 +35,7 @@ impl Tls {
         } else {
             for root in parse(&certificates.roots, "the root certificates")? {
                 let added = roots.add(root);
-                added.map_err(|error| wrong("a root certificate").because(error))?;
+                added.map_err(|error| wrong("a root certificate").with_source(error))?;
             }
         }
         if roots.is_empty() {
@@ -47,7 +47,7 @@ impl Tls {
         let provider = Arc::new(crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| wrong("TLS").because(error))?
+            .map_err(|error| wrong("TLS").with_source(error))?
             .with_root_certificates(roots);
         let config = match &certificates.client {
             None => config.with_no_client_auth(),
@@ -57,7 +57,7 @@ impl Tls {
                 let key = PrivateKeyDer::from_pem_slice(key)
                     .map_err(|_| wrong("the client's key is not a private key in PEM"))?;
                 let config = config.with_client_auth_cert(chain, key);
-                config.map_err(|error| wrong("the client certificate").because(error))?
+                config.map_err(|error| wrong("the client certificate").with_source(error))?
             }
         };
         Ok(Self::from(Arc::new(config)))
@@ -66,28 +66,28 @@ impl Tls {
     pub(super) async fn wrap(
         &self,
         host: &str,
-        stream: Watched,
-    ) -> Result<TlsStream<Watched>, RedisError> {
+        stream: MonitoredStream,
+    ) -> Result<TlsStream<MonitoredStream>, RedisError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
-            wrong("a host is not a valid name for a certificate").because(error)
+            wrong("a host is not a valid name for a certificate").with_source(error)
         })?;
         self.0.connect(name, stream).await.map_err(|error| {
             let what =
                 format!("no TLS with {host}: check the certificates, and that it speaks TLS");
-            RedisError::new(RedisErrorKind::Unreachable, what).because(error)
+            RedisError::new(RedisErrorKind::Unreachable, what).with_source(error)
         })
     }
 }
 
-impl From<Arc<ClientConfig>> for Tls {
+impl From<Arc<ClientConfig>> for RedisTls {
     fn from(config: Arc<ClientConfig>) -> Self {
         Self(TlsConnector::from(config))
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for RedisTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tls")
+        f.write_str("RedisTls")
     }
 }
 

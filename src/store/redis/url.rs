@@ -13,11 +13,11 @@ pub(super) struct Address {
 
 /// The deployment of the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Topology {
+pub(super) enum Deployment {
     /// One server, or a proxy that behaves like one.
-    Alone,
+    Standalone,
     /// The addresses are those of sentinels, which name the current server of `master`.
-    Sentinel { master: String },
+    Sentinel { primary: String },
     /// The addresses are those of some nodes of a cluster, which name the others.
     Cluster,
 }
@@ -25,7 +25,7 @@ pub(super) enum Topology {
 /// A parsed URL. Its `Debug` shows no password.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Url {
-    pub(super) topology: Topology,
+    pub(super) topology: Deployment,
     pub(super) tls: bool,
     pub(super) addresses: Vec<Address>,
     pub(super) credentials: Credentials,
@@ -67,14 +67,14 @@ impl Url {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let (topology, port) = match kind {
             "sentinel" => {
-                let master = parts.next().ok_or_else(|| {
+                let primary = parts.next().ok_or_else(|| {
                     wrong("behind the sentinels it needs the master's name: `/mymaster`")
                 })?;
-                let master = decode(master)?;
-                (Topology::Sentinel { master }, SENTINEL_PORT)
+                let primary = decode(primary)?;
+                (Deployment::Sentinel { primary }, SENTINEL_PORT)
             }
-            "cluster" => (Topology::Cluster, PORT),
-            _ => (Topology::Alone, PORT),
+            "cluster" => (Deployment::Cluster, PORT),
+            _ => (Deployment::Standalone, PORT),
         };
         let database = match parts.next() {
             Some(number) => number
@@ -87,14 +87,14 @@ impl Url {
         if parts.next().is_some() {
             return Err(wrong("its path has too many parts"));
         }
-        if topology == Topology::Cluster && database != 0 {
+        if topology == Deployment::Cluster && database != 0 {
             return Err(wrong("a cluster has no database but 0"));
         }
         let addresses: Vec<_> = hosts
             .split(',')
             .map(|host| Address::parse(host, port))
             .collect::<Result<_, _>>()?;
-        if topology == Topology::Alone && addresses.len() > 1 {
+        if topology == Deployment::Standalone && addresses.len() > 1 {
             return Err(wrong(
                 "it names several servers: say `redis-sentinel` or `redis-cluster`",
             ));
@@ -231,10 +231,10 @@ mod tests {
         let url = Url::parse("redis-sentinel://a,b:7/main/1").expect("it is one");
         assert_eq!(url.addresses.len(), 2);
         assert_eq!(url.addresses[0].port, SENTINEL_PORT);
-        let master = "main".to_owned();
-        assert_eq!(url.topology, Topology::Sentinel { master });
+        let primary = "main".to_owned();
+        assert_eq!(url.topology, Deployment::Sentinel { primary });
         let url = Url::parse("redis-cluster://a:1,b:2,c:3").expect("it is one");
-        assert_eq!((url.topology, url.database), (Topology::Cluster, 0));
+        assert_eq!((url.topology, url.database), (Deployment::Cluster, 0));
     }
 
     ///

@@ -6,9 +6,9 @@ use crate::store::snapshot::format::encryption::FileKey;
 
 /// The settings for writing and reading a file.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
+pub(super) struct SnapshotConfig {
     pub(super) application: String,
     pub(super) key: Option<FileKey>,
     pub(super) save_timeout: Duration,
-    pub(super) every: Option<Duration>,
+    pub(super) interval: Option<Duration>,
 }

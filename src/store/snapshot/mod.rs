@@ -14,7 +14,7 @@
 //! memory, unless the file is written periodically ([`every`](SnapshotStoreBuilder::every)).
 //!
 //! ```text
-//!   open: lock ─► place ─► decoder ─► restore(Kept) ─► consume        serve
+//!   open: lock ─► place ─► decoder ─► restore ─► consume        serve
 //!                 (header, blocks, records; journal)
 //!   save: export(slot) ─► encoder ─► PATH.tmp ─► fsync ─► rename ─► fsync
 //! ```
@@ -49,13 +49,13 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
-use self::config::Settings;
+use self::config::SnapshotConfig;
 use self::journal::{Journal, Note};
 use self::lock::Lock;
-use self::paths::Place;
-use self::periodic::Task;
+use self::paths::SnapshotPaths;
+use self::periodic::BackgroundTask;
 use crate::store::SessionStore;
-use crate::store::export::Source;
+use crate::store::export::SnapshotSource;
 
 pub use builder::SnapshotStoreBuilder;
 pub use error::{SnapshotError, SnapshotErrorKind};
@@ -83,15 +83,15 @@ pub use report::{LoadReport, SaveReport};
 #[derive(Clone)]
 pub struct SnapshotStore<S> {
     store: S,
-    shared: Arc<Shared>,
-    _tasks: Arc<[Task]>,
+    shared: Arc<SnapshotShared>,
+    _tasks: Arc<[BackgroundTask]>,
 }
 
 /// State shared by all clones.
-struct Shared {
-    place: Place,
-    settings: Settings,
-    source: Box<dyn Source>,
+struct SnapshotShared {
+    paths: SnapshotPaths,
+    config: SnapshotConfig,
+    source: Box<dyn SnapshotSource>,
     journal: Journal,
     /// Held while a file is written.
     saving: Arc<Mutex<()>>,
@@ -226,7 +226,7 @@ impl<S: fmt::Debug> fmt::Debug for SnapshotStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SnapshotStore")
             .field("store", &self.store)
-            .field("path", &self.shared.place.file)
+            .field("path", &self.shared.paths.file)
             .field("loaded", &self.shared.loaded)
             .finish()
     }

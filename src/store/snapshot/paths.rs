@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 /// The paths of a snapshot's files.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct SnapshotPaths {
     directory: PathBuf,
     pub(super) file: PathBuf,
     pub(super) temporary: PathBuf,
@@ -28,7 +28,7 @@ pub(super) struct Place {
 
 /// The reason why an existing file cannot be trusted, or cannot be read.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(super) enum FileError {
     Link,
     NotAFile,
     /// Its owner.
@@ -38,7 +38,7 @@ pub(super) enum Unfit {
     Disk(io::Error),
 }
 
-impl Place {
+impl SnapshotPaths {
     /// `None`: the path names no file.
     pub(super) fn new(path: &Path) -> Option<Self> {
         let name = path.file_name()?;
@@ -121,26 +121,26 @@ impl Place {
 }
 
 /// Opens one of our files for reading. `None`: it does not exist.
-pub(super) fn open(path: &Path) -> Result<Option<File>, Unfit> {
+pub(super) fn open(path: &Path) -> Result<Option<File>, FileError> {
     let mut options = OpenOptions::new();
     let file = match options.read(true).custom_flags(CAREFUL).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
-            return Err(Unfit::Link);
+            return Err(FileError::Link);
         }
-        Err(error) => return Err(Unfit::Disk(error)),
+        Err(error) => return Err(FileError::Disk(error)),
     };
-    let there = file.metadata().map_err(Unfit::Disk)?;
+    let there = file.metadata().map_err(FileError::Disk)?;
     if !there.is_file() {
-        return Err(Unfit::NotAFile);
+        return Err(FileError::NotAFile);
     }
     // A user who can write the file can make up sessions.
     if there.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Unfit::Foreign(there.uid()));
+        return Err(FileError::Foreign(there.uid()));
     }
     if there.mode() & WRITABLE_BY_OTHERS != 0 {
-        return Err(Unfit::Writable(there.mode() & 0o7777));
+        return Err(FileError::Writable(there.mode() & 0o7777));
     }
     Ok(Some(file))
 }
@@ -157,7 +157,7 @@ pub(super) fn open_lock(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-impl std::fmt::Display for Unfit {
+impl std::fmt::Display for FileError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Link => f.write_str("it is a symbolic link"),

@@ -7,7 +7,9 @@ use crate::cluster::{
 use crate::session::Timestamp;
 use crate::store::replicated::ReplicatedStore;
 
-use crate::store::export::{Kept, Restored, Source, State, Survivor, Withheld};
+use crate::store::export::{
+    EntryState, Restored, SnapshotSource, SnapshotSurvivor, StoredEntry, Withheld,
+};
 use crate::store::snapshot::SnapshotStore;
 use crate::store::snapshot::builder::{SnapshotStoreBuilder, sessions};
 use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
@@ -47,14 +49,18 @@ impl SnapshotStoreBuilder {
         }
         let (mut opening, loaded) = self.load().await?;
         let withheld = opening.withholds(&loaded);
-        let sessions = if withheld { 0 } else { sessions(&loaded.kept) };
-        let copies = loaded.kept.into_iter().map(copy).collect();
+        let sessions = if withheld {
+            0
+        } else {
+            sessions(&loaded.entries)
+        };
+        let copies = loaded.entries.into_iter().map(keyed).collect();
         let survivors = loaded.survivors.into_iter().filter(|_| withheld);
         let survivors = survivors.map(member).collect();
         let started = node.start_with(copies, survivors).await;
         let (store, refused) = started.map_err(|error| {
             let what = "the node could not start; the snapshot is unchanged";
-            SnapshotError::new(SnapshotErrorKind::Start, what).because(error)
+            SnapshotError::new(SnapshotErrorKind::Start, what).with_source(error)
         })?;
         let restored = Restored {
             sessions: sessions - refused,
@@ -65,17 +71,17 @@ impl SnapshotStoreBuilder {
     }
 }
 
-impl Source for ReplicatedStore {
-    fn export(&self, _: Timestamp, slot: usize) -> Vec<Kept> {
+impl SnapshotSource for ReplicatedStore {
+    fn export(&self, _: Timestamp, slot: usize) -> Vec<StoredEntry> {
         let copies = self.copies_in(slot);
-        copies.into_iter().filter_map(kept).collect()
+        copies.into_iter().filter_map(stored).collect()
     }
 
     fn sessions(&self) -> usize {
         self.status().sessions
     }
 
-    fn survivors(&self) -> Vec<Survivor> {
+    fn survivors(&self) -> Vec<SnapshotSurvivor> {
         let members = self.survivors().into_iter();
         members.map(survivor).collect()
     }
@@ -91,41 +97,41 @@ impl Source for ReplicatedStore {
     }
 }
 
-fn kept(copy: KeyedEntry) -> Option<Kept> {
+fn stored(copy: KeyedEntry) -> Option<StoredEntry> {
     let state = match copy.entry {
-        Entry::Live(record) => State::Live(record),
-        Entry::Dead { until } => State::Dead { until },
+        Entry::Live(record) => EntryState::Live(record),
+        Entry::Dead { until } => EntryState::Dead { until },
         // The sessions that they concern are deleted, and so are those in files.
         Entry::Delta(_) | Entry::Expired(_) => return None,
     };
     let key = copy.key;
-    Some(Kept { key, state })
+    Some(StoredEntry { key, state })
 }
 
-fn copy(kept: Kept) -> KeyedEntry {
-    let entry = match kept.state {
-        State::Live(record) => Entry::Live(record),
-        State::Dead { until } => Entry::Dead { until },
+fn keyed(stored: StoredEntry) -> KeyedEntry {
+    let entry = match stored.state {
+        EntryState::Live(record) => Entry::Live(record),
+        EntryState::Dead { until } => Entry::Dead { until },
     };
-    let key = kept.key;
+    let key = stored.key;
     KeyedEntry { key, entry }
 }
 
-fn survivor(member: Member) -> Survivor {
+fn survivor(member: Member) -> SnapshotSurvivor {
     let Member {
         name,
         generation,
         leaving,
     } = member;
-    Survivor {
+    SnapshotSurvivor {
         name,
         generation,
         leaving,
     }
 }
 
-fn member(survivor: Survivor) -> Member {
-    let Survivor {
+fn member(survivor: SnapshotSurvivor) -> Member {
+    let SnapshotSurvivor {
         name,
         generation,
         leaving,

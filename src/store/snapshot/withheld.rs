@@ -8,12 +8,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::interval;
 
 use crate::store::export::Withheld;
-use crate::store::snapshot::Shared;
+use crate::store::snapshot::SnapshotShared;
 use crate::store::snapshot::load::consume;
-use crate::store::snapshot::periodic::Task;
+use crate::store::snapshot::periodic::BackgroundTask;
 
 /// Starts the task, if a file is withheld.
-pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
+pub(super) fn start(shared: &Arc<SnapshotShared>) -> Option<BackgroundTask> {
     if !shared.withheld.load(Relaxed) || shared.source.withheld() == Withheld::Ignored {
         return None;
     }
@@ -38,17 +38,17 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
             }
         }
     });
-    Some(Task::new(&task))
+    Some(BackgroundTask::new(&task))
 }
 
 /// Removes a file that is no longer needed.
-async fn remove(shared: Arc<Shared>) {
+async fn remove(shared: Arc<SnapshotShared>) {
     let turn = shared.saving.clone().lock_owned().await;
     let removed = spawn_blocking(move || {
         let _turn = turn;
         // A file that was written since is another one.
         match shared.withheld.swap(false, Relaxed) {
-            true => consume(&shared.place),
+            true => consume(&shared.paths),
             false => Ok(()),
         }
     });
@@ -57,11 +57,11 @@ async fn remove(shared: Arc<Shared>) {
     }
 }
 
-impl Shared {
+impl SnapshotShared {
     /// Logs that the node serves without the sessions of its file.
     pub(super) fn warn_ignored(&self) {
         tracing::warn!(
-            file = %self.place.file.display(),
+            file = %self.paths.file.display(),
             sessions = self.loaded.withheld,
             stayed = ?self.loaded.stayed,
             "a snapshot was written while other members stayed, and none of them is here: it is not \

@@ -17,7 +17,7 @@ use crate::session::{
 use crate::store::erased::ErasedStore;
 
 use crate::store::users::forget::{forget, forget_moved};
-use crate::store::users::look_up::{BATCH, Belonging, belonging, delete_all};
+use crate::store::users::look_up::{BATCH, ListedState, delete_all, listed_states};
 use crate::store::users::{TRIES, contended};
 
 /// Ends all sessions of a user except `kept`. Returns their number.
@@ -54,7 +54,7 @@ pub(crate) async fn end_user(
             note(store, &root, &index, kept).await?;
             is_noted = true;
         }
-        ended += end_listed(store, &user, (live, others), &mut absent).await?;
+        ended += end_listed(store, &user, live, others, &mut absent).await?;
     }
     if is_noted {
         Ok(ended)
@@ -98,10 +98,10 @@ async fn divide(
 ) -> Result<(Vec<Root>, Vec<Listed>), StoreError> {
     let (mut live, mut others) = (Vec::new(), Vec::new());
     for batch in listed.chunks(BATCH) {
-        for (listed, found) in batch.iter().zip(belonging(store, user, batch).await?) {
+        for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
-                Belonging::Live(_) => live.push(listed.key),
-                Belonging::Absent | Belonging::Over | Belonging::Moved => {
+                ListedState::Live(_) => live.push(listed.key),
+                ListedState::Absent | ListedState::Over | ListedState::Moved => {
                     others.push(listed.clone());
                 }
             }
@@ -116,18 +116,19 @@ async fn divide(
 async fn end_listed(
     store: &dyn ErasedStore,
     user: &UserKey,
-    (mut live, others): (Vec<Root>, Vec<Listed>),
+    mut live: Vec<Root>,
+    others: Vec<Listed>,
     absent: &mut BTreeSet<Root>,
 ) -> Result<usize, StoreError> {
     let (mut gone, mut moved, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
     for batch in others.chunks(BATCH) {
-        for (listed, found) in batch.iter().zip(belonging(store, user, batch).await?) {
+        for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
                 // A login as another user may have been taken back before the note.
-                Belonging::Live(_) => live.push(listed.key),
-                Belonging::Absent => unseen.push(listed.key),
-                Belonging::Over => gone.push(listed.key),
-                Belonging::Moved => moved.push(listed.key),
+                ListedState::Live(_) => live.push(listed.key),
+                ListedState::Absent => unseen.push(listed.key),
+                ListedState::Over => gone.push(listed.key),
+                ListedState::Moved => moved.push(listed.key),
             }
         }
     }

@@ -13,13 +13,13 @@ use crate::session::{EndReason, Root};
 
 use crate::store::redis::config::TOMBSTONE;
 use crate::store::redis::events::message::reason_number;
-use crate::store::redis::events::watched::Known;
-use crate::store::redis::request::Answer;
+use crate::store::redis::events::watched::KnownSession;
+use crate::store::redis::request::ScriptReply;
 use crate::store::redis::script::Script;
-use crate::store::redis::{Shared, commit, record};
+use crate::store::redis::{RedisShared, commit, record};
 
 /// Looks at sessions whose time has come, until there are no subscribers or the store is dropped.
-pub(super) async fn keep_looking(shared: Weak<Shared>) {
+pub(super) async fn keep_looking(shared: Weak<RedisShared>) {
     loop {
         sleep(LOOK_EVERY).await;
         let Some(shared) = shared.upgrade() else {
@@ -53,14 +53,14 @@ pub(super) async fn keep_looking(shared: Weak<Shared>) {
     }
 }
 
-impl Shared {
+impl RedisShared {
     /// Reports that a session has expired, unless it is live or another node has reported it.
-    async fn look(&self, key: &Root, known: Known) -> Result<(), StoreError> {
+    async fn look(&self, key: &Root, known: KnownSession) -> Result<(), StoreError> {
         let reason = match known.ends_absolutely() {
             true => EndReason::Absolute,
             false => EndReason::Idle,
         };
-        let redis_key = self.settings.prefix.key(key);
+        let redis_key = self.config.prefix.key(key);
         let number = |number: u64| number.to_string().into_bytes();
         let (claim, origin) = match known.is_deleted {
             true => (TOMBSTONE + CLAIM, Vec::new()),
@@ -76,7 +76,7 @@ impl Shared {
                 .map_or_else(Vec::new, |user| user.to_bytes().to_vec()),
         ];
         let answer = self.run(key, Script::Expire, args, false).await?;
-        if let Answer::Whole(rest) = answer {
+        if let ScriptReply::Whole(rest) = answer {
             let live = commit::timed(rest)
                 .and_then(|(clock, header)| record::without_attributes(header, clock));
             let live = live.map_err(|error| error.into_store_error(false))?;

@@ -12,7 +12,7 @@
 //! copies would stay stale.
 //!
 //! A key may change while the answer to a read is on its way. Every reader therefore takes a
-//! [`Ticket`] first, and an invalidation of the key in the meantime makes the ticket worthless.
+//! [`Lease`] first, and an invalidation of the key in the meantime makes the lease worthless.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -31,7 +31,7 @@ use crate::store::redis::url::Address;
 
 /// The copies, and the pending tickets.
 #[derive(Debug)]
-pub(super) struct Near {
+pub(super) struct NearCache {
     shards: Box<[Mutex<Shard>]>,
     pub(super) prefix: Prefix,
     limits: NearCacheLimits,
@@ -64,36 +64,36 @@ pub struct NearCacheStatus {
 
 #[derive(Debug, Default)]
 struct Shard {
-    ready: HashMap<Root, Entry>,
-    pending: HashMap<Root, Pending>,
+    ready: HashMap<Root, CachedSession>,
+    pending: HashMap<Root, PendingLeases>,
     /// Keys by age, including some whose entries were removed.
     queue: VecDeque<Root>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct CachedSession {
     record: Arc<Record>,
     /// The version of its attributes.
     version: u64,
     bytes: usize,
     until: Instant,
-    source: Source,
+    source: CacheSource,
     /// The entry was used since it was last at the end of the queue.
     used: bool,
 }
 
 /// The origin of a record, and the state in which it is valid.
 #[derive(Clone, Debug)]
-pub(super) struct Source {
-    health: Arc<Health>,
+pub(super) struct CacheSource {
+    health: Arc<TrackingHealth>,
     flushes: u64,
     moves: u64,
 }
 
 /// The state of a connection on which the server sends invalidations.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct TrackingHealth {
     tracked: AtomicBool,
     /// Increased when the server invalidates all keys.
     flushes: AtomicU64,
@@ -105,7 +105,7 @@ pub(super) struct Health {
 }
 
 #[derive(Debug)]
-struct Pending {
+struct PendingLeases {
     waiting: usize,
     /// Increased with every invalidation of the key.
     generation: u64,
@@ -113,15 +113,15 @@ struct Pending {
 
 /// The registration of a read that is to become a copy, or of a write.
 #[derive(Debug)]
-pub(super) struct Ticket<'a> {
-    near: &'a Near,
+pub(super) struct Lease<'a> {
+    near_cache: &'a NearCache,
     key: Root,
     generation: u64,
     /// A write is in progress: until it ends, answers from before it do not become copies.
     write: bool,
 }
 
-impl Near {
+impl NearCache {
     pub(super) fn new(prefix: Prefix, limits: NearCacheLimits) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -184,15 +184,15 @@ impl Near {
     }
 
     /// Registers a read whose answer is to become a copy, or a write.
-    pub(super) fn ticket(&self, key: &Root, write: bool) -> Ticket<'_> {
+    pub(super) fn lease(&self, key: &Root, write: bool) -> Lease<'_> {
         let mut shard = self.shard(key);
-        let pending = shard.pending.entry(*key).or_insert(Pending {
+        let pending = shard.pending.entry(*key).or_insert(PendingLeases {
             waiting: 0,
             generation: 0,
         });
         pending.waiting += 1;
-        Ticket {
-            near: self,
+        Lease {
+            near_cache: self,
             key: *key,
             generation: pending.generation,
             write,
@@ -214,16 +214,16 @@ impl Near {
     }
 
     /// Returns the origin of copies that come over this connection from now on.
-    pub(super) fn source(&self, health: &Arc<Health>) -> Source {
-        Source {
+    pub(super) fn source(&self, health: &Arc<TrackingHealth>) -> CacheSource {
+        CacheSource {
             flushes: health.flushes.load(Relaxed),
             moves: self.moves.load(Relaxed),
             health: health.clone(),
         }
     }
 
-    pub(super) fn new_health(&self) -> Arc<Health> {
-        let health = Health {
+    pub(super) fn new_health(&self) -> Arc<TrackingHealth> {
+        let health = TrackingHealth {
             tracked: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
             answered: AtomicU64::new(0),
@@ -235,13 +235,13 @@ impl Near {
 
     /// Records that an answer to a request sent at `sent_at` has arrived, and with it all earlier
     /// invalidations.
-    pub(super) fn answered(&self, health: &Health, sent_at: Instant) {
+    pub(super) fn answered(&self, health: &TrackingHealth, sent_at: Instant) {
         let at = millis(sent_at.saturating_duration_since(self.started));
         health.answered.store(at, Relaxed);
     }
 
     /// Handles an invalidation of this key; `None`: of all keys.
-    pub(super) fn invalidate(&self, health: &Health, key: Option<&[u8]>) {
+    pub(super) fn invalidate(&self, health: &TrackingHealth, key: Option<&[u8]>) {
         self.invalidations.fetch_add(1, Relaxed);
         match key.map(|key| self.prefix.parse(key)) {
             None => drop(health.flushes.fetch_add(1, Relaxed)),
@@ -250,7 +250,7 @@ impl Near {
         }
     }
 
-    fn is_good(&self, source: &Source, now: Instant) -> bool {
+    fn is_good(&self, source: &CacheSource, now: Instant) -> bool {
         let health = &source.health;
         let silent = millis(now - self.started).saturating_sub(health.answered.load(Relaxed));
         health.tracked.load(Relaxed)
@@ -259,7 +259,7 @@ impl Near {
             && silent < millis(SILENCE_MAX)
     }
 
-    fn insert(&self, shard: &mut Shard, key: Root, record: Arc<Record>, source: Source) {
+    fn insert(&self, shard: &mut Shard, key: Root, record: Arc<Record>, source: CacheSource) {
         // Of two concurrent answers, the later one counts.
         let version = record.clock();
         if shard
@@ -297,7 +297,7 @@ impl Near {
         shard.bytes += bytes;
         self.bytes.fetch_add(bytes, Relaxed);
         shard.queue.push_back(key);
-        let entry = Entry {
+        let entry = CachedSession {
             version,
             bytes,
             until: Instant::now() + self.limits.max_age,
@@ -324,33 +324,33 @@ impl Near {
     }
 }
 
-impl Health {
+impl TrackingHealth {
     /// Sets whether the server sends invalidations from now on.
     pub(super) fn set_tracked(&self, tracked: bool) {
         self.tracked.store(tracked, Relaxed);
     }
 }
 
-impl Ticket<'_> {
+impl Lease<'_> {
     /// Stores the answer to a read as a copy, unless the key was invalidated meanwhile.
-    pub(super) fn redeem(self, record: Arc<Record>, source: Option<Source>) {
-        let mut shard = self.near.shard(&self.key);
+    pub(super) fn fill(self, record: Arc<Record>, source: Option<CacheSource>) {
+        let mut shard = self.near_cache.shard(&self.key);
         if let Some(source) = source
             && let Some(pending) = shard.pending.get(&self.key)
             && pending.generation == self.generation
-            && self.near.is_good(&source, Instant::now())
+            && self.near_cache.is_good(&source, Instant::now())
         {
-            self.near.insert(&mut shard, self.key, record, source);
+            self.near_cache.insert(&mut shard, self.key, record, source);
         }
     }
 }
 
-impl Drop for Ticket<'_> {
+impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let mut shard = self.near.shard(&self.key);
+        let mut shard = self.near_cache.shard(&self.key);
         if self.write {
             // The write may have had any result: earlier answers are worthless.
-            self.near.remove(&mut shard, &self.key);
+            self.near_cache.remove(&mut shard, &self.key);
         }
         if let Some(pending) = shard.pending.get_mut(&self.key) {
             pending.generation += u64::from(self.write);

@@ -6,14 +6,14 @@ use crate::session::{Changes, SecretHash, Value};
 
 const SECRET: SecretHash = SecretHash::from_bytes([1; 16]);
 
-fn near(bytes: usize) -> Near {
+fn near_cache(bytes: usize) -> NearCache {
     let max_age = Duration::from_secs(60);
     let prefix = Prefix::new("sess").expect("it is plain");
-    Near::new(prefix, NearCacheLimits { bytes, max_age })
+    NearCache::new(prefix, NearCacheLimits { bytes, max_age })
 }
 
-fn tracked(near: &Near) -> Arc<Health> {
-    let health = near.new_health();
+fn tracked(near_cache: &NearCache) -> Arc<TrackingHealth> {
+    let health = near_cache.new_health();
     health.set_tracked(true);
     health
 }
@@ -36,13 +36,13 @@ fn record(version: u64, bytes: usize) -> Arc<Record> {
     Arc::new(record)
 }
 
-fn put(near: &Near, health: &Arc<Health>, key: &Root, record: Arc<Record>) {
-    let ticket = near.ticket(key, false);
-    ticket.redeem(record, Some(near.source(health)));
+fn put(near_cache: &NearCache, health: &Arc<TrackingHealth>, key: &Root, record: Arc<Record>) {
+    let lease = near_cache.lease(key, false);
+    lease.fill(record, Some(near_cache.source(health)));
 }
 
-fn get(near: &Near, key: &Root) -> Option<Arc<Record>> {
-    near.get(key, Some(&SECRET), clock::now())
+fn get(near_cache: &NearCache, key: &Root) -> Option<Arc<Record>> {
+    near_cache.get(key, Some(&SECRET), clock::now())
 }
 
 /// A root whose session is in this shard.
@@ -54,32 +54,32 @@ fn in_shard(shard: u8) -> Root {
 
 #[test]
 fn what_is_said_about_a_key_counts_for_answers_on_their_way() {
-    let (near, key) = (near(1 << 20), Root::generate());
-    let health = tracked(&near);
-    put(&near, &health, &key, record(1, 10));
-    assert!(get(&near, &key).is_some());
-    let ticket = near.ticket(&key, false);
-    let name = near.prefix.key(&key);
-    near.invalidate(&health, Some(&name));
-    ticket.redeem(record(1, 10), Some(near.source(&health)));
-    assert_eq!(get(&near, &key), None);
-    assert!(near.lock(key.slot() % SHARDS).pending.is_empty());
+    let (near_cache, key) = (near_cache(1 << 20), Root::generate());
+    let health = tracked(&near_cache);
+    put(&near_cache, &health, &key, record(1, 10));
+    assert!(get(&near_cache, &key).is_some());
+    let lease = near_cache.lease(&key, false);
+    let name = near_cache.prefix.key(&key);
+    near_cache.invalidate(&health, Some(&name));
+    lease.fill(record(1, 10), Some(near_cache.source(&health)));
+    assert_eq!(get(&near_cache, &key), None);
+    assert!(near_cache.lock(key.slot() % SHARDS).pending.is_empty());
 }
 
 #[test]
 fn an_answer_older_than_our_own_write_or_another_answer_is_not_kept() {
-    let (near, key) = (near(1 << 20), Root::generate());
-    let health = tracked(&near);
-    put(&near, &health, &key, record(1, 10));
-    let read = near.ticket(&key, false);
-    drop(near.ticket(&key, true));
-    assert_eq!(get(&near, &key), None);
-    read.redeem(record(1, 10), Some(near.source(&health)));
-    assert_eq!(get(&near, &key), None);
-    let (first, second) = (near.ticket(&key, false), near.ticket(&key, false));
-    second.redeem(record(3, 10), Some(near.source(&health)));
-    first.redeem(record(2, 10), Some(near.source(&health)));
-    let found = get(&near, &key).expect("an earlier read has cached it");
+    let (near_cache, key) = (near_cache(1 << 20), Root::generate());
+    let health = tracked(&near_cache);
+    put(&near_cache, &health, &key, record(1, 10));
+    let read = near_cache.lease(&key, false);
+    drop(near_cache.lease(&key, true));
+    assert_eq!(get(&near_cache, &key), None);
+    read.fill(record(1, 10), Some(near_cache.source(&health)));
+    assert_eq!(get(&near_cache, &key), None);
+    let (first, second) = (near_cache.lease(&key, false), near_cache.lease(&key, false));
+    second.fill(record(3, 10), Some(near_cache.source(&health)));
+    first.fill(record(2, 10), Some(near_cache.source(&health)));
+    let found = get(&near_cache, &key).expect("an earlier read has cached it");
     assert_eq!(found.clock(), 3);
 }
 
@@ -87,56 +87,56 @@ fn an_answer_older_than_our_own_write_or_another_answer_is_not_kept() {
 /// receives nor removes a copy.
 #[test]
 fn a_copy_is_for_its_secret_alone() {
-    let (near, key) = (near(1 << 20), Root::generate());
-    put(&near, &tracked(&near), &key, record(1, 10));
+    let (near_cache, key) = (near_cache(1 << 20), Root::generate());
+    put(&near_cache, &tracked(&near_cache), &key, record(1, 10));
     let other = SecretHash::from_bytes([2; 16]);
-    assert_eq!(near.get(&key, Some(&other), clock::now()), None);
-    assert!(near.get(&key, None, clock::now()).is_some());
-    assert!(get(&near, &key).is_some());
-    let status = near.status();
+    assert_eq!(near_cache.get(&key, Some(&other), clock::now()), None);
+    assert!(near_cache.get(&key, None, clock::now()).is_some());
+    assert!(get(&near_cache, &key).is_some());
+    let status = near_cache.status();
     assert_eq!((status.hits, status.misses), (2, 1));
 }
 
 #[test]
 fn a_lost_connection_a_flush_and_a_move_end_every_copy() {
-    let near = near(1 << 20);
-    let ends: [fn(&Near, &Health); 3] = [
+    let near_cache = near_cache(1 << 20);
+    let ends: [fn(&NearCache, &TrackingHealth); 3] = [
         |_, health| health.set_tracked(false),
-        |near, health| near.invalidate(health, None),
-        |near, _| near.moved(),
+        |near_cache, health| near_cache.invalidate(health, None),
+        |near_cache, _| near_cache.moved(),
     ];
     for end in ends {
-        let (health, key) = (tracked(&near), Root::generate());
-        put(&near, &health, &key, record(1, 10));
-        assert!(get(&near, &key).is_some());
-        let ticket = near.ticket(&key, false);
-        let source = near.source(&health);
-        end(&near, &health);
-        assert_eq!(get(&near, &key), None);
-        ticket.redeem(record(1, 10), Some(source));
-        assert_eq!(get(&near, &key), None);
+        let (health, key) = (tracked(&near_cache), Root::generate());
+        put(&near_cache, &health, &key, record(1, 10));
+        assert!(get(&near_cache, &key).is_some());
+        let lease = near_cache.lease(&key, false);
+        let source = near_cache.source(&health);
+        end(&near_cache, &health);
+        assert_eq!(get(&near_cache, &key), None);
+        lease.fill(record(1, 10), Some(source));
+        assert_eq!(get(&near_cache, &key), None);
     }
 }
 
 #[test]
 fn memory_is_bounded_and_what_is_used_stays() {
-    let near = near(SHARDS * 8_000);
-    let health = tracked(&near);
+    let near_cache = near_cache(SHARDS * 8_000);
+    let health = tracked(&near_cache);
     let wanted = in_shard(7);
-    put(&near, &health, &wanted, record(1, 1_000));
+    put(&near_cache, &health, &wanted, record(1, 1_000));
     for _ in 0..1_000 {
-        assert!(get(&near, &wanted).is_some());
+        assert!(get(&near_cache, &wanted).is_some());
         let key = in_shard(7);
-        put(&near, &health, &key, record(1, 1_000));
+        put(&near_cache, &health, &key, record(1, 1_000));
     }
-    let status = near.status();
+    let status = near_cache.status();
     assert!(status.bytes <= 8_000 && status.sessions < 8, "{status:?}");
     let huge = in_shard(7);
-    put(&near, &health, &huge, record(1, 10_000));
-    assert_eq!(get(&near, &huge), None);
+    put(&near_cache, &health, &huge, record(1, 10_000));
+    assert_eq!(get(&near_cache, &huge), None);
     for _ in 0..1_000 {
-        put(&near, &health, &wanted, record(1, 1_000));
-        near.forget(&wanted);
+        put(&near_cache, &health, &wanted, record(1, 1_000));
+        near_cache.forget(&wanted);
     }
-    assert!(near.lock(7).queue.len() < 4 * QUEUE_SLACK);
+    assert!(near_cache.lock(7).queue.len() < 4 * QUEUE_SLACK);
 }

@@ -13,52 +13,52 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::store::redis::config::{CONNECT_WITHIN, Settings};
-use crate::store::redis::connection::{self, NotOpened};
-use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
+use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
+use crate::store::redis::connection::{self, OpenError};
+use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::keys::SLOTS;
-use crate::store::redis::near_cache::Near;
+use crate::store::redis::near_cache::NearCache;
 use crate::store::redis::url::Address;
 use crate::sync::{read, write};
 
 /// The owners of all slots, as far as they are known.
 #[derive(Debug)]
-pub(super) struct Cluster {
-    shared: Arc<Shared>,
+pub(crate) struct ClusterTopology {
+    shared: Arc<ClusterShared>,
     /// The task that reads the table; it ends when this is dropped.
     reader: OnceLock<watch::Sender<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    settings: Arc<Settings>,
-    table: RwLock<Table>,
+struct ClusterShared {
+    config: Arc<RedisConfig>,
+    table: RwLock<SlotTable>,
     /// Counts how many times the table has been read.
     reads: watch::Sender<u64>,
     wanted: Notify,
     /// The error of the last attempt to read the table.
     failure: RwLock<Option<RedisError>>,
-    near: Option<Arc<Near>>,
+    near_cache: Option<Arc<NearCache>>,
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct SlotTable {
     /// By slot; empty before the first read.
     owners: Vec<Option<Address>>,
     /// All nodes that may be asked, including replicas.
     nodes: HashSet<Address>,
 }
 
-impl Cluster {
-    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
+impl ClusterTopology {
+    pub(super) fn new(config: Arc<RedisConfig>, near_cache: Option<Arc<NearCache>>) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                settings,
+            shared: Arc::new(ClusterShared {
+                config,
                 table: RwLock::default(),
                 reads: watch::Sender::new(0),
                 wanted: Notify::new(),
                 failure: RwLock::default(),
-                near,
+                near_cache,
             }),
             reader: OnceLock::new(),
         }
@@ -73,19 +73,19 @@ impl Cluster {
         slots: &[u16],
         deadline: Instant,
     ) -> Result<Vec<Option<Address>>, RedisError> {
-        let owners = |table: &Table| {
+        let owners = |table: &SlotTable| {
             let owners = || slots.iter().map(|slot| table.owner(*slot)).collect();
             (!table.owners.is_empty()).then(owners)
         };
         self.find(deadline, owners).await
     }
 
-    pub(super) async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
-        let masters = |table: &Table| {
+    pub(super) async fn primaries(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
+        let primaries = |table: &SlotTable| {
             let owners: HashSet<_> = table.owners.iter().flatten().cloned().collect();
             (!owners.is_empty()).then(|| owners.into_iter().collect())
         };
-        self.find(deadline, masters).await
+        self.find(deadline, primaries).await
     }
 
     /// A hash of the owners of all slots, the same on every node.
@@ -95,7 +95,7 @@ impl Cluster {
         hasher.finish()
     }
 
-    pub(super) fn knows(&self, address: &Address) -> bool {
+    pub(super) fn contains(&self, address: &Address) -> bool {
         self.shared.read().nodes.contains(address)
     }
 
@@ -109,10 +109,10 @@ impl Cluster {
             drop(table);
             self.shared.moved();
         }
-        self.suspect();
+        self.mark_stale();
     }
 
-    pub(super) fn suspect(&self) {
+    pub(super) fn mark_stale(&self) {
         self.shared.wanted.notify_one();
     }
 
@@ -120,7 +120,7 @@ impl Cluster {
     async fn find<T>(
         &self,
         deadline: Instant,
-        look: impl Fn(&Table) -> Option<T>,
+        look: impl Fn(&SlotTable) -> Option<T>,
     ) -> Result<T, RedisError> {
         self.reader.get_or_init(|| {
             let (alive, end) = watch::channel(());
@@ -132,7 +132,7 @@ impl Cluster {
             if let Some(found) = look(&self.shared.read()) {
                 return Ok(found);
             }
-            self.suspect();
+            self.mark_stale();
             if timeout_at(deadline, reads.changed()).await.is_err() {
                 let failure = self.shared.failure.read();
                 let failure = failure.ok().and_then(|f| f.as_ref().map(RedisError::again));
@@ -145,31 +145,31 @@ impl Cluster {
     }
 }
 
-impl Shared {
+impl ClusterShared {
     /// Invalidates copies that were read from the old owner.
     fn moved(&self) {
-        if let Some(near) = &self.near {
-            near.moved();
+        if let Some(near_cache) = &self.near_cache {
+            near_cache.moved();
         }
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Table> {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, SlotTable> {
         read(&self.table)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Table> {
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, SlotTable> {
         write(&self.table)
     }
 
     /// Asks all nodes at once; the first answer is used.
-    async fn read_table(self: &Arc<Self>) -> Result<Table, RedisError> {
-        let mut nodes: HashSet<Address> = self.settings.url.addresses.iter().cloned().collect();
+    async fn read_table(self: &Arc<Self>) -> Result<SlotTable, RedisError> {
+        let mut nodes: HashSet<Address> = self.config.url.addresses.iter().cloned().collect();
         nodes.extend(self.read().nodes.iter().take(NODES_ASKED_MAX).cloned());
         let mut asked = JoinSet::new();
         for node in nodes {
             let shared = self.clone();
             asked.spawn(async move {
-                match timeout(CONNECT_WITHIN, ask(&node, &shared.settings)).await {
+                match timeout(CONNECT_WITHIN, ask(&node, &shared.config)).await {
                     Ok(table) => table,
                     Err(_) => {
                         let what = format!("{node} does not answer");
@@ -190,7 +190,7 @@ impl Shared {
     }
 }
 
-impl Table {
+impl SlotTable {
     fn owner(&self, slot: u16) -> Option<Address> {
         self.owners.get(usize::from(slot))?.clone()
     }
@@ -245,10 +245,10 @@ fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
     })
 }
 
-async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
-    let info = connection::info(&settings.url.credentials, 0, false);
-    let connected = connection::connect(node, settings, &info, None).await;
-    let mut connected = connected.map_err(NotOpened::into_error)?;
+async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisError> {
+    let info = connection::info(&config.url.credentials, 0, false);
+    let connected = connection::connect(node, config, &info, None).await;
+    let mut connected = connected.map_err(OpenError::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");
     let reply = connected
@@ -258,14 +258,14 @@ async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
     connected.driver.abort();
     let reply = reply.ok().and_then(|mut replies| replies.pop());
     if let Some(Value::ServerError(error)) = &reply {
-        let error = Failure::of_reply(error, "CLUSTER SLOTS").into_error();
+        let error = CommandFailure::of_reply(error, "CLUSTER SLOTS").into_error();
         let detail = format!("{node}: {error}");
         return Err(match error.kind() {
             RedisErrorKind::Denied => error,
             _ => RedisError::new(RedisErrorKind::ClusterDown, detail),
         });
     }
-    let table = reply.and_then(|reply| Table::parse(reply, node));
+    let table = reply.and_then(|reply| SlotTable::parse(reply, node));
     table.ok_or_else(|| {
         let detail = format!("{node} reports no owner of any slot");
         RedisError::new(RedisErrorKind::ClusterDown, detail)
@@ -273,7 +273,7 @@ async fn ask(node: &Address, settings: &Settings) -> Result<Table, RedisError> {
 }
 
 /// Reads the table on request, and periodically.
-async fn keep_reading(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
+async fn keep_reading(shared: Arc<ClusterShared>, mut end: watch::Receiver<()>) {
     loop {
         let table = tokio::select! {
             table = shared.read_table() => table,

@@ -8,48 +8,50 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use self::cluster::Cluster;
-use self::sentinel::Sentinel;
-use crate::store::redis::config::Settings;
+use self::cluster::ClusterTopology;
+use self::sentinel::SentinelTopology;
+use crate::store::redis::config::RedisConfig;
 use crate::store::redis::error::RedisError;
 use crate::store::redis::keys;
-use crate::store::redis::near_cache::Near;
-use crate::store::redis::url::{Address, Topology};
+use crate::store::redis::near_cache::NearCache;
+use crate::store::redis::url::{Address, Deployment};
 
 /// Finds the server that owns a slot.
 #[derive(Debug)]
-pub(super) enum Locator {
+pub(super) enum Topology {
     /// One server owns all of them.
-    Alone(Address),
-    Sentinel(Sentinel),
-    Cluster(Cluster),
+    Standalone(Address),
+    Sentinel(SentinelTopology),
+    Cluster(ClusterTopology),
 }
 
-impl Locator {
-    pub(super) fn new(settings: &Arc<Settings>, near: Option<&Arc<Near>>) -> Self {
-        let near = near.cloned();
-        match &settings.url.topology {
-            Topology::Alone => Self::Alone(settings.url.addresses[0].clone()),
-            Topology::Sentinel { .. } => Self::Sentinel(Sentinel::new(settings.clone(), near)),
-            Topology::Cluster => Self::Cluster(Cluster::new(settings.clone(), near)),
+impl Topology {
+    pub(super) fn new(config: &Arc<RedisConfig>, near_cache: Option<&Arc<NearCache>>) -> Self {
+        let near_cache = near_cache.cloned();
+        match &config.url.topology {
+            Deployment::Standalone => Self::Standalone(config.url.addresses[0].clone()),
+            Deployment::Sentinel { .. } => {
+                Self::Sentinel(SentinelTopology::new(config.clone(), near_cache))
+            }
+            Deployment::Cluster => Self::Cluster(ClusterTopology::new(config.clone(), near_cache)),
         }
     }
 
     /// Returns the server that owns a key's slot; waits until it is known.
     pub(super) async fn owner(&self, key: &[u8], deadline: Instant) -> Result<Address, RedisError> {
         match self {
-            Self::Alone(address) => Ok(address.clone()),
-            Self::Sentinel(sentinel) => sentinel.master(deadline).await,
+            Self::Standalone(address) => Ok(address.clone()),
+            Self::Sentinel(sentinel) => sentinel.primary(deadline).await,
             Self::Cluster(cluster) => cluster.owner(keys::slot(key), deadline).await,
         }
     }
 
     /// Returns every server that owns slots; waits until they are known.
-    pub(super) async fn masters(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
+    pub(super) async fn primaries(&self, deadline: Instant) -> Result<Vec<Address>, RedisError> {
         match self {
-            Self::Alone(address) => Ok(vec![address.clone()]),
-            Self::Sentinel(sentinel) => Ok(vec![sentinel.master(deadline).await?]),
-            Self::Cluster(cluster) => cluster.masters(deadline).await,
+            Self::Standalone(address) => Ok(vec![address.clone()]),
+            Self::Sentinel(sentinel) => Ok(vec![sentinel.primary(deadline).await?]),
+            Self::Cluster(cluster) => cluster.primaries(deadline).await,
         }
     }
 
@@ -58,7 +60,7 @@ impl Locator {
     pub(super) fn layout(&self) -> u64 {
         match self {
             // A replica that becomes the master has the same sessions.
-            Self::Alone(_) | Self::Sentinel(_) => 0,
+            Self::Standalone(_) | Self::Sentinel(_) => 0,
             Self::Cluster(cluster) => cluster.layout(),
         }
     }
@@ -71,24 +73,24 @@ impl Locator {
     ) -> Result<Vec<Option<Address>>, RedisError> {
         match self {
             Self::Cluster(cluster) => cluster.owners(slots, deadline).await,
-            Self::Alone(_) | Self::Sentinel(_) => {
-                let masters = self.masters(deadline).await?;
-                Ok(vec![masters.into_iter().next(); slots.len()])
+            Self::Standalone(_) | Self::Sentinel(_) => {
+                let primaries = self.primaries(deadline).await?;
+                Ok(vec![primaries.into_iter().next(); slots.len()])
             }
         }
     }
 
     /// Returns `true` if there is no other server to ask.
     pub(super) const fn is_fixed(&self) -> bool {
-        matches!(self, Self::Alone(_))
+        matches!(self, Self::Standalone(_))
     }
 
     /// Returns `true` if the server is among those that may be asked.
-    pub(super) fn knows(&self, address: &Address) -> bool {
+    pub(super) fn contains(&self, address: &Address) -> bool {
         match self {
-            Self::Alone(_) => true,
-            Self::Sentinel(sentinel) => sentinel.is_master(address),
-            Self::Cluster(cluster) => cluster.knows(address),
+            Self::Standalone(_) => true,
+            Self::Sentinel(sentinel) => sentinel.is_primary(address),
+            Self::Cluster(cluster) => cluster.contains(address),
         }
     }
 
@@ -103,16 +105,16 @@ impl Locator {
     pub(super) fn redirect(&self, node: &str, from: &Address) -> Option<Address> {
         match self {
             Self::Cluster(_) => from.redirect(node),
-            Self::Alone(_) | Self::Sentinel(_) => None,
+            Self::Standalone(_) | Self::Sentinel(_) => None,
         }
     }
 
     /// Records that an owner does not answer as an owner should.
-    pub(super) fn suspect(&self) {
+    pub(super) fn mark_stale(&self) {
         match self {
-            Self::Alone(_) => {}
-            Self::Sentinel(sentinel) => sentinel.suspect(),
-            Self::Cluster(cluster) => cluster.suspect(),
+            Self::Standalone(_) => {}
+            Self::Sentinel(sentinel) => sentinel.mark_stale(),
+            Self::Cluster(cluster) => cluster.mark_stale(),
         }
     }
 }

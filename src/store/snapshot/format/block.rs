@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The start of a block's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Label {
+pub(crate) enum BlockLabel {
     /// Entries of a slot follow, up to the end of the block.
     Slot {
         slot: u16,
@@ -20,12 +20,12 @@ pub(crate) enum Label {
         at: u64,
     },
     /// The file ends here.
-    End(Totals),
+    End(FileTotals),
 }
 
 /// The totals of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Totals {
+pub(crate) struct FileTotals {
     pub(crate) blocks: u32,
     pub(crate) sessions: u64,
     pub(crate) tombstones: u64,
@@ -35,12 +35,12 @@ pub(crate) struct Totals {
 
 /// The head of a block, which precedes its content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct BlockHead {
     pub(crate) number: u32,
     pub(crate) length: u32,
 }
 
-impl Head {
+impl BlockHead {
     pub(crate) fn to_bytes(self, salt: u64) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..4].copy_from_slice(MARK);

@@ -4,56 +4,61 @@ use std::io::{self, Write};
 
 use crate::session::Timestamp;
 
-use crate::store::export::{Kept, State};
-use crate::store::snapshot::format::block::{Head, Label, Totals};
-use crate::store::snapshot::format::encryption::{FileKey, Seal};
-use crate::store::snapshot::format::header::Header;
+use crate::store::export::{EntryState, StoredEntry};
+use crate::store::snapshot::format::block::{BlockHead, BlockLabel, FileTotals};
+use crate::store::snapshot::format::encryption::{BlockCipher, FileKey};
+use crate::store::snapshot::format::header::SnapshotHeader;
 use crate::store::snapshot::format::record;
 
 /// Writes a file's bytes to `out`.
-pub(crate) struct Encoder<W> {
+pub(crate) struct SnapshotEncoder<W> {
     out: W,
     salt: u64,
-    seal: Option<Seal>,
-    totals: Totals,
+    seal: Option<BlockCipher>,
+    totals: FileTotals,
     bytes: u64,
     content: Vec<u8>,
 }
 
-impl<W: Write> Encoder<W> {
+impl<W: Write> SnapshotEncoder<W> {
     /// Begins a file.
-    pub(crate) fn begin(mut out: W, header: &Header, key: Option<&FileKey>) -> io::Result<Self> {
+    pub(crate) fn begin(
+        mut out: W,
+        header: &SnapshotHeader,
+        key: Option<&FileKey>,
+    ) -> io::Result<Self> {
         let (bytes, seal) = header.encode(key)?;
         out.write_all(&bytes)?;
         Ok(Self {
             out,
             salt: header.salt,
             seal,
-            totals: Totals::default(),
+            totals: FileTotals::default(),
             bytes: bytes.len() as u64,
             content: Vec::new(),
         })
     }
 
-    /// Adds the entries of a slot at `now`, which is `at` on the wall clock.
+    /// Adds the entries of a slot as they are at `now`, which is `wall` on the wall clock.
     pub(crate) fn slot(
         &mut self,
         slot: u16,
-        (now, at): (Timestamp, Timestamp),
-        kept: &[Kept],
+        now: Timestamp,
+        wall: Timestamp,
+        entries: &[StoredEntry],
     ) -> io::Result<()> {
-        let at = at.as_millis();
-        let mut kept = kept.iter().peekable();
-        while kept.peek().is_some() {
-            self.label(&Label::Slot { slot, at })?;
+        let at = wall.as_millis();
+        let mut entries = entries.iter().peekable();
+        while entries.peek().is_some() {
+            self.label(&BlockLabel::Slot { slot, at })?;
             while self.content.len() < BLOCK_BYTES
-                && let Some(kept) = kept.next()
+                && let Some(entry) = entries.next()
             {
                 let content = std::mem::take(&mut self.content);
-                self.content = record::encode(kept, now, content).map_err(io::Error::other)?;
-                match &kept.state {
-                    State::Live(_) => self.totals.sessions += u64::from(kept.is_session()),
-                    State::Dead { .. } => self.totals.tombstones += 1,
+                self.content = record::encode(entry, now, content).map_err(io::Error::other)?;
+                match &entry.state {
+                    EntryState::Live(_) => self.totals.sessions += u64::from(entry.is_session()),
+                    EntryState::Dead { .. } => self.totals.tombstones += 1,
                 }
             }
             self.block()?;
@@ -63,9 +68,9 @@ impl<W: Write> Encoder<W> {
 
     /// Ends the file, with `unwritten` sessions left out. Returns the writer, the totals of the
     /// file, and its size.
-    pub(crate) fn end(mut self, unwritten: u64) -> io::Result<(W, Totals, u64)> {
+    pub(crate) fn end(mut self, unwritten: u64) -> io::Result<(W, FileTotals, u64)> {
         self.totals.unwritten = unwritten;
-        self.label(&Label::End(self.totals))?;
+        self.label(&BlockLabel::End(self.totals))?;
         self.block()?;
         self.out.flush()?;
         Ok((self.out, self.totals, self.bytes))
@@ -75,7 +80,7 @@ impl<W: Write> Encoder<W> {
         self.totals.sessions
     }
 
-    fn label(&mut self, label: &Label) -> io::Result<()> {
+    fn label(&mut self, label: &BlockLabel) -> io::Result<()> {
         let mut content = std::mem::take(&mut self.content);
         content.clear();
         self.content = postcard::to_extend(label, content).map_err(io::Error::other)?;
@@ -89,7 +94,7 @@ impl<W: Write> Encoder<W> {
             closed.map_err(|_| io::Error::other("cannot encrypt"))?;
         }
         let length = u32::try_from(self.content.len()).map_err(io::Error::other)?;
-        let head = Head { number, length };
+        let head = BlockHead { number, length };
         let (start, end) = (
             head.to_bytes(self.salt),
             head.check(&self.content, self.salt),

@@ -20,8 +20,8 @@ impl FileKey {
     }
 
     /// The seal for the blocks of one file.
-    pub(crate) fn seal(&self, nonce: FileNonce, header: &[u8]) -> Seal {
-        Seal {
+    pub(crate) fn seal(&self, nonce: FileNonce, header: &[u8]) -> BlockCipher {
+        BlockCipher {
             cipher: self.0.clone(),
             nonce,
             header: header.to_vec(),
@@ -39,36 +39,36 @@ impl fmt::Debug for FileKey {
 pub(crate) type FileNonce = [u8; 16];
 
 /// Seals and opens the blocks of one file.
-pub(crate) struct Seal {
+pub(crate) struct BlockCipher {
     cipher: XChaCha20Poly1305,
     nonce: FileNonce,
     header: Vec<u8>,
 }
 
-impl Seal {
+impl BlockCipher {
     /// Encrypts a block in place. It grows by [`TAG_BYTES`].
-    pub(crate) fn close(&self, number: u32, block: &mut Vec<u8>) -> Result<(), SealBroken> {
+    pub(crate) fn close(&self, number: u32, block: &mut Vec<u8>) -> Result<(), CipherError> {
         let nonce = self.nonce(number.into());
         self.cipher
             .encrypt_in_place(&nonce, &self.header, block)
-            .map_err(|_| SealBroken)
+            .map_err(|_| CipherError)
     }
 
     /// Decrypts a block in place.
-    pub(crate) fn open(&self, number: u32, block: &mut Vec<u8>) -> Result<(), SealBroken> {
+    pub(crate) fn open(&self, number: u32, block: &mut Vec<u8>) -> Result<(), CipherError> {
         let nonce = self.nonce(number.into());
         self.cipher
             .decrypt_in_place(&nonce, &self.header, block)
-            .map_err(|_| SealBroken)
+            .map_err(|_| CipherError)
     }
 
     /// A proof that the writer of the header had the key.
-    pub(crate) fn proof(&self) -> Result<[u8; TAG_BYTES], SealBroken> {
+    pub(crate) fn proof(&self) -> Result<[u8; TAG_BYTES], CipherError> {
         let mut proof = Vec::with_capacity(TAG_BYTES);
         self.cipher
             .encrypt_in_place(&self.nonce(PROOF), &self.header, &mut proof)
-            .map_err(|_| SealBroken)?;
-        proof.try_into().map_err(|_| SealBroken)
+            .map_err(|_| CipherError)?;
+        proof.try_into().map_err(|_| CipherError)
     }
 
     /// Returns `true` if the proof is valid.
@@ -90,7 +90,7 @@ impl Seal {
 
 /// The error of a block that was not sealed with this key, or not for this position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SealBroken;
+pub(crate) struct CipherError;
 
 /// The number of bytes that encryption adds to a block.
 pub(crate) const TAG_BYTES: usize = 16;

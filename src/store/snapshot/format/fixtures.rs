@@ -8,11 +8,11 @@ use crate::session::{
     Value, Version,
 };
 
-use crate::store::export::Survivor;
-use crate::store::export::{Kept, State};
-use crate::store::snapshot::format::encoder::Encoder;
+use crate::store::export::SnapshotSurvivor;
+use crate::store::export::{EntryState, StoredEntry};
+use crate::store::snapshot::format::encoder::SnapshotEncoder;
 use crate::store::snapshot::format::encryption::FileKey;
-use crate::store::snapshot::format::header::Header;
+use crate::store::snapshot::format::header::SnapshotHeader;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 pub(crate) const MINUTE: Duration = Duration::from_secs(60);
@@ -50,18 +50,18 @@ pub(crate) fn credential(number: u8) -> Credential {
 }
 
 /// A session that was never rotated.
-pub(crate) fn fresh(slot: u16, number: u8) -> Kept {
+pub(crate) fn fresh(slot: u16, number: u8) -> StoredEntry {
     let hash = SecretHash::from_bytes([number; 16]);
     let credential = Credential::new(hash, NOW.plus(23 * 60 * MINUTE), None);
     with(credential, slot, number)
 }
 
 /// A session with half an hour of idle time, used a minute ago, and its whole history.
-pub(crate) fn live(slot: u16, number: u8) -> Kept {
+pub(crate) fn live(slot: u16, number: u8) -> StoredEntry {
     with(credential(number), slot, number)
 }
 
-fn with(credential: Credential, slot: u16, number: u8) -> Kept {
+fn with(credential: Credential, slot: u16, number: u8) -> StoredEntry {
     let lifetime = Lifetime {
         created_at: NOW.minus(10 * MINUTE),
         accessed_at: NOW.minus(MINUTE),
@@ -86,30 +86,30 @@ fn with(credential: Credential, slot: u16, number: u8) -> Kept {
     let updates = vec![version(6), version(5)];
     let record = Record::from_parts(credential, lifetime, entries, updates);
     let record = record.expect("it is in order");
-    Kept {
+    StoredEntry {
         key: key(slot, number),
-        state: State::Live(Arc::new(record)),
+        state: EntryState::Live(Arc::new(record)),
     }
 }
 
 /// The tombstone of a session that was ended.
-pub(crate) fn dead(slot: u16, number: u8) -> Kept {
-    Kept {
+pub(crate) fn dead(slot: u16, number: u8) -> StoredEntry {
+    StoredEntry {
         key: key(slot, number),
-        state: State::Dead {
+        state: EntryState::Dead {
             until: NOW.plus(20 * 60 * MINUTE),
         },
     }
 }
 
-pub(crate) fn header(nonce: Option<[u8; 16]>) -> Header {
-    Header {
+pub(crate) fn header(nonce: Option<[u8; 16]>) -> SnapshotHeader {
+    SnapshotHeader {
         application: "shop".to_owned(),
         written_at: NOW.as_millis(),
         salt: 0x1234_5678_9ABC_DEF0,
         nonce,
         journaled: false,
-        survivors: vec![Survivor {
+        survivors: vec![SnapshotSurvivor {
             name: "node2".to_owned(),
             generation: 1_800_000_000_001,
             leaving: true,
@@ -118,7 +118,7 @@ pub(crate) fn header(nonce: Option<[u8; 16]>) -> Header {
 }
 
 /// Slots with their entries.
-pub(crate) fn slots() -> Vec<(u16, Vec<Kept>)> {
+pub(crate) fn slots() -> Vec<(u16, Vec<StoredEntry>)> {
     vec![
         (0, vec![live(0, 1), dead(0, 2), live(0, 3)]),
         (77, vec![fresh(77, 4)]),
@@ -127,11 +127,16 @@ pub(crate) fn slots() -> Vec<(u16, Vec<Kept>)> {
 }
 
 /// A file with these slots.
-pub(crate) fn file(header: &Header, key: Option<[u8; 32]>, slots: &[(u16, Vec<Kept>)]) -> Vec<u8> {
+pub(crate) fn file(
+    header: &SnapshotHeader,
+    key: Option<[u8; 32]>,
+    slots: &[(u16, Vec<StoredEntry>)],
+) -> Vec<u8> {
     let key = key.map(FileKey::new);
-    let mut encoder = Encoder::begin(Vec::new(), header, key.as_ref()).expect("memory takes all");
-    for (slot, kept) in slots {
-        let written = encoder.slot(*slot, (NOW, NOW), kept);
+    let mut encoder =
+        SnapshotEncoder::begin(Vec::new(), header, key.as_ref()).expect("memory takes all");
+    for (slot, entries) in slots {
+        let written = encoder.slot(*slot, NOW, NOW, entries);
         written.expect("memory takes all");
     }
     encoder.end(0).expect("memory takes all").0

@@ -9,12 +9,12 @@ use std::io::{self, Read};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::store::export::Survivor;
-use crate::store::snapshot::format::encryption::{FileKey, FileNonce, Seal, TAG_BYTES};
+use crate::store::export::SnapshotSurvivor;
+use crate::store::snapshot::format::encryption::{BlockCipher, FileKey, FileNonce, TAG_BYTES};
 
 /// The fields of the header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Header {
+pub(crate) struct SnapshotHeader {
     pub(crate) application: String,
     /// The writer's wall clock in milliseconds since 1970; each block has its own.
     pub(crate) written_at: u64,
@@ -27,12 +27,12 @@ pub(crate) struct Header {
     pub(crate) journaled: bool,
     /// The members that remained when the file was written. Sessions that they have ended since are
     /// still in it.
-    pub(crate) survivors: Vec<Survivor>,
+    pub(crate) survivors: Vec<SnapshotSurvivor>,
 }
 
 /// The reason why a file is not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum HeaderError {
     NotASnapshot,
     Version(u16),
     Damaged,
@@ -45,9 +45,12 @@ pub(crate) enum Refusal {
     WrongKey,
 }
 
-impl Header {
+impl SnapshotHeader {
     /// Returns the encoded header, and the seal for the blocks after it.
-    pub(crate) fn encode(&self, key: Option<&FileKey>) -> io::Result<(Vec<u8>, Option<Seal>)> {
+    pub(crate) fn encode(
+        &self,
+        key: Option<&FileKey>,
+    ) -> io::Result<(Vec<u8>, Option<BlockCipher>)> {
         let fields = postcard::to_stdvec(self).map_err(io::Error::other)?;
         let length = u16::try_from(fields.len()).map_err(io::Error::other)?;
         let mut bytes = Vec::with_capacity(PREFIX + fields.len() + CHECK + TAG_BYTES);
@@ -72,42 +75,42 @@ impl Header {
         file: &mut impl Read,
         application: &str,
         key: Option<&FileKey>,
-    ) -> io::Result<Result<(Self, Option<Seal>), Refusal>> {
+    ) -> io::Result<Result<(Self, Option<BlockCipher>), HeaderError>> {
         let mut bytes = Vec::new();
         if !read_more(file, PREFIX, &mut bytes)? || !bytes.starts_with(MAGIC) {
-            return Ok(Err(Refusal::NotASnapshot));
+            return Ok(Err(HeaderError::NotASnapshot));
         }
         let version = u16::from_le_bytes([bytes[8], bytes[9]]);
         if version != VERSION {
-            return Ok(Err(Refusal::Version(version)));
+            return Ok(Err(HeaderError::Version(version)));
         }
         let length = u16::from_le_bytes([bytes[10], bytes[11]]).into();
         let mut check = Vec::new();
         if !read_more(file, length, &mut bytes)? || !read_more(file, CHECK, &mut check)? {
-            return Ok(Err(Refusal::Damaged));
+            return Ok(Err(HeaderError::Damaged));
         }
         if xxh3_64(&bytes).to_le_bytes() != *check {
-            return Ok(Err(Refusal::Damaged));
+            return Ok(Err(HeaderError::Damaged));
         }
         let Ok(header) = postcard::from_bytes::<Self>(&bytes[PREFIX..]) else {
-            return Ok(Err(Refusal::Damaged));
+            return Ok(Err(HeaderError::Damaged));
         };
         if header.application.len() > APPLICATION_MAX || header.survivors.len() > SURVIVORS_MAX {
-            return Ok(Err(Refusal::Damaged));
+            return Ok(Err(HeaderError::Damaged));
         }
         if header.application != application {
-            return Ok(Err(Refusal::Application(header.application)));
+            return Ok(Err(HeaderError::Application(header.application)));
         }
         bytes.append(&mut check);
         let seal = match (key, header.nonce) {
             (None, None) => None,
-            (None, Some(_)) => return Ok(Err(Refusal::KeyMissing)),
-            (Some(_), None) => return Ok(Err(Refusal::NotEncrypted)),
+            (None, Some(_)) => return Ok(Err(HeaderError::KeyMissing)),
+            (Some(_), None) => return Ok(Err(HeaderError::NotEncrypted)),
             (Some(key), Some(nonce)) => {
                 let seal = key.seal(nonce, &bytes);
                 let mut proof = Vec::new();
                 if !read_more(file, TAG_BYTES, &mut proof)? || !seal.is_proved_by(&proof) {
-                    return Ok(Err(Refusal::WrongKey));
+                    return Ok(Err(HeaderError::WrongKey));
                 }
                 Some(seal)
             }
@@ -116,7 +119,7 @@ impl Header {
     }
 }
 
-impl std::fmt::Display for Refusal {
+impl std::fmt::Display for HeaderError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotASnapshot => f.write_str("it is no snapshot of sessions"),

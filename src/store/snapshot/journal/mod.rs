@@ -18,22 +18,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use crate::store::snapshot::paths::Place;
+use crate::store::snapshot::paths::SnapshotPaths;
 
-pub(super) use self::format::{Found, Note, read};
+pub(super) use self::format::{JournalContents, Note, read};
 use self::format::{entries, start};
 use crate::sync::lock;
 
 /// The changes since the file was written. Clones refer to the same journal.
 #[derive(Clone, Debug)]
-pub(super) struct Journal(Arc<Inner>);
+pub(super) struct Journal(Arc<JournalInner>);
 
 #[derive(Debug)]
-struct Inner {
-    place: Place,
+struct JournalInner {
+    paths: SnapshotPaths,
     /// Set while there is a file, or soon will be, that could bring something back.
-    armed: AtomicBool,
-    queue: Mutex<Queue>,
+    active: AtomicBool,
+    queue: Mutex<NoteQueue>,
     /// Locked while the journal is written; never while `queue` is locked.
     written: Mutex<Written>,
     /// Notified when a new file is due.
@@ -42,7 +42,7 @@ struct Inner {
 
 /// Notes on their way to the disk.
 #[derive(Debug, Default)]
-struct Queue {
+struct NoteQueue {
     notes: Vec<Note>,
     pushed: u64,
 }
@@ -56,7 +56,7 @@ struct Written {
     /// A note could not be written, and the file that requires it could not be removed.
     failed: bool,
     /// The same for a file that is still being written: it must not be published.
-    spoilt: bool,
+    poisoned: bool,
 }
 
 /// The position where a new file begins: later notes may concern changes that are not in it.
@@ -64,10 +64,10 @@ struct Written {
 pub(super) struct Cut(usize);
 
 impl Journal {
-    pub(super) fn new(place: Place) -> Self {
-        Self(Arc::new(Inner {
-            place,
-            armed: AtomicBool::new(false),
+    pub(super) fn new(paths: SnapshotPaths) -> Self {
+        Self(Arc::new(JournalInner {
+            paths,
+            active: AtomicBool::new(false),
             queue: Mutex::default(),
             written: Mutex::default(),
             long: Notify::new(),
@@ -76,7 +76,7 @@ impl Journal {
 
     /// Continues the journal of an earlier process, beside a file that stays.
     pub(super) fn go_on(&self, notes: Vec<Note>) -> io::Result<()> {
-        self.0.armed.store(true, SeqCst);
+        self.0.active.store(true, SeqCst);
         let mut written = self.written();
         written.notes = notes;
         self.rewrite(&mut written)
@@ -85,7 +85,7 @@ impl Journal {
     /// Records a change of a session; returns when no file can undo it. `note` is called only if
     /// there is a file.
     pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
-        if !self.0.armed.load(SeqCst) {
+        if !self.0.active.load(SeqCst) {
             return Ok(());
         }
         let (journal, note) = (self.clone(), note());
@@ -101,9 +101,9 @@ impl Journal {
     /// Starts a new file. `needs`: the file requires a journal beside it. From now on every end and
     /// every rotation is recorded.
     pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
-        self.0.armed.store(true, SeqCst);
+        self.0.active.store(true, SeqCst);
         let mut written = self.written();
-        written.spoilt = false;
+        written.poisoned = false;
         if needs && written.file.is_none() {
             self.rewrite(&mut written)?;
         }
@@ -117,7 +117,7 @@ impl Journal {
         publish: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let mut written = self.written();
-        if written.spoilt {
+        if written.poisoned {
             return Err(io::Error::other("the journal beside it cannot be written"));
         }
         publish()?;
@@ -133,7 +133,7 @@ impl Journal {
                 tracing::warn!(cause = %error, "the journal of ended sessions cannot be shortened");
             }
             Err(error) => {
-                self.disarm(&mut written, &error);
+                self.deactivate(&mut written, &error);
                 return Err(error);
             }
         }
@@ -159,7 +159,7 @@ impl Journal {
             let appended = self.append(&mut written, notes);
             written.failed = failed;
             if let Err(error) = appended {
-                self.disarm(&mut written, &error);
+                self.deactivate(&mut written, &error);
             }
         }
         match written.failed {
@@ -185,15 +185,15 @@ impl Journal {
     }
 
     /// The journal cannot be written: removes the file that could bring sessions back.
-    fn disarm(&self, written: &mut Written, error: &io::Error) {
-        written.spoilt = true;
+    fn deactivate(&self, written: &mut Written, error: &io::Error) {
+        written.poisoned = true;
         written.file = None;
-        let place = &self.0.place;
-        match place.remove(&place.file) {
+        let paths = &self.0.paths;
+        match paths.remove(&paths.file) {
             Ok(()) => {
-                self.0.armed.store(false, SeqCst);
+                self.0.active.store(false, SeqCst);
                 tracing::error!(
-                    file = %place.file.display(),
+                    file = %paths.file.display(),
                     cause = %error,
                     "the journal of ended sessions cannot be written; the snapshot was removed, so \
                      that it cannot bring them back"
@@ -202,7 +202,7 @@ impl Journal {
             Err(second) => {
                 written.failed = true;
                 tracing::error!(
-                    file = %place.file.display(),
+                    file = %paths.file.display(),
                     cause = %error,
                     removal = %second,
                     "the journal of ended sessions cannot be written, and the snapshot not be \
@@ -214,11 +214,11 @@ impl Journal {
 
     /// Writes a journal with exactly the current notes.
     fn rewrite(&self, written: &mut Written) -> io::Result<()> {
-        let place = &self.0.place;
-        let mut file = place.create(&place.journal_temporary)?;
+        let paths = &self.0.paths;
+        let mut file = paths.create(&paths.journal_temporary)?;
         file.write_all(&start(&written.notes)?)?;
         file.sync_all()?;
-        place.publish(&place.journal_temporary, &place.journal)?;
+        paths.publish(&paths.journal_temporary, &paths.journal)?;
         written.file = Some(file);
         Ok(())
     }

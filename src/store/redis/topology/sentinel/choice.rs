@@ -7,26 +7,26 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::store::redis::config::Settings;
-use crate::store::redis::connection::{self, Connected, NotOpened};
-use crate::store::redis::error::Failure;
-use crate::store::redis::outage::{Outage, Report};
+use crate::store::redis::config::RedisConfig;
+use crate::store::redis::connection::{self, GreetedConnection, OpenError};
+use crate::store::redis::error::CommandFailure;
+use crate::store::redis::outage::{Outage, OutageReport};
 use crate::store::redis::role::RoleCommand;
 use crate::store::redis::topology::sentinel::host_names::HostNames;
-use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, Shared};
+use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, SentinelShared};
 use crate::store::redis::url::Address;
 
 /// Chooses a master whenever the answers change, and once a second while they name another one.
-pub(super) async fn keep_choosing(shared: Arc<Shared>, mut end: watch::Receiver<()>) {
+pub(super) async fn keep_choosing(shared: Arc<SentinelShared>, mut end: watch::Receiver<()>) {
     let mut names = HostNames::default();
     let mut outage = Outage::default();
     loop {
         let choosing = async {
             // The changes are read below.
             let _ = timeout(CHOOSE_EVERY, shared.changed.notified()).await;
-            let answers = shared.opinions().answers();
+            let answers = shared.answers().answers();
             log(&mut outage, answers.is_empty());
-            let known = shared.master.borrow().clone();
+            let known = shared.primary.borrow().clone();
             if answers.iter().any(|named| Some(named) != known.as_ref()) {
                 choose(&shared, known.as_ref(), answers, &mut names).await;
             }
@@ -52,17 +52,17 @@ fn log(outage: &mut Outage, is_silent: bool) {
         return;
     }
     match outage.fails(now) {
-        Some(Report::Lasts(lasted)) => {
+        Some(OutageReport::Lasts(lasted)) => {
             let elapsed_ms = lasted.as_millis() as u64;
             tracing::warn!(elapsed_ms, "no sentinel names a master");
         }
-        Some(Report::Begins) => tracing::warn!("no sentinel names a master"),
+        Some(OutageReport::Begins) => tracing::warn!("no sentinel names a master"),
         None => {}
     }
 }
 
 async fn choose(
-    shared: &Arc<Shared>,
+    shared: &Arc<SentinelShared>,
     known: Option<&Address>,
     mut addresses: Vec<Address>,
     names: &mut HostNames,
@@ -70,7 +70,7 @@ async fn choose(
     addresses.extend(known.cloned());
     names.resolve(&addresses).await;
     let candidates = shared
-        .opinions()
+        .answers()
         .ranking(known, |one, other| names.are_one(one, other));
     let Some(first) = candidates.first() else {
         return;
@@ -79,8 +79,10 @@ async fn choose(
         shared.publish(first);
         return;
     }
-    let masters = masters(&shared.settings, &candidates).await;
-    let chosen = candidates.iter().find(|address| masters.contains(address));
+    let primaries = primaries(&shared.config, &candidates).await;
+    let chosen = candidates
+        .iter()
+        .find(|address| primaries.contains(address));
     match chosen {
         Some(address) => shared.publish(address),
         None if known.is_none() => shared.publish(first),
@@ -89,33 +91,34 @@ async fn choose(
 }
 
 /// The servers without those that report themselves as replicas, or cannot be asked.
-async fn masters(settings: &Arc<Settings>, candidates: &[Address]) -> Vec<Address> {
+async fn primaries(config: &Arc<RedisConfig>, candidates: &[Address]) -> Vec<Address> {
     let mut asked = JoinSet::new();
     for address in candidates {
-        let (settings, address) = (settings.clone(), address.clone());
+        let (config, address) = (config.clone(), address.clone());
         asked.spawn(async move {
-            let is_master = timeout(ANSWER_WITHIN, is_master(&settings, &address)).await;
-            matches!(is_master, Ok(Ok(true))).then_some(address)
+            let is_primary = timeout(ANSWER_WITHIN, is_primary(&config, &address)).await;
+            matches!(is_primary, Ok(Ok(true))).then_some(address)
         });
     }
     asked.join_all().await.into_iter().flatten().collect()
 }
 
-async fn is_master(settings: &Settings, address: &Address) -> Result<bool, NotOpened> {
-    let info = connection::info(&settings.url.credentials, settings.url.database, false);
-    let Connected {
+async fn is_primary(config: &RedisConfig, address: &Address) -> Result<bool, OpenError> {
+    let info = connection::info(&config.url.credentials, config.url.database, false);
+    let GreetedConnection {
         mut connection,
         driver,
         ..
-    } = connection::connect(address, settings, &info, None).await?;
+    } = connection::connect(address, config, &info, None).await?;
     let _driver = AbortOnDrop(driver);
     for role in [RoleCommand::Role, RoleCommand::Info] {
         let asked = connection
             .send_packed_commands(&role.pipeline(), 0, 1)
             .await;
-        let replies = asked.map_err(|e| NotOpened::Unusable(Failure::of(&e).into_error()))?;
-        if let Some(is_master) = replies.first().and_then(|reply| role.is_master(reply)) {
-            return Ok(is_master);
+        let replies =
+            asked.map_err(|e| OpenError::Unusable(CommandFailure::of(&e).into_error()))?;
+        if let Some(is_primary) = replies.first().and_then(|reply| role.is_primary(reply)) {
+            return Ok(is_primary);
         }
     }
     // A server that does not report its role is trusted to be what the sentinels name.

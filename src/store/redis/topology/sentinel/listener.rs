@@ -9,21 +9,21 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::store::redis::connection::{self, Connected, NotOpened};
+use crate::store::redis::connection::{self, GreetedConnection, OpenError};
 use crate::store::redis::error::{RedisError, RedisErrorKind};
-use crate::store::redis::topology::sentinel::opinions::Named;
-use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, Shared};
-use crate::store::redis::url::{Address, Topology};
+use crate::store::redis::topology::sentinel::answers::NamedPrimary;
+use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, SentinelShared};
+use crate::store::redis::url::{Address, Deployment};
 
-use crate::store::redis::config::{CONNECT_WITHIN, Settings};
+use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
 
 /// Listens to a sentinel until the store ends, and connects again when the connection breaks.
 pub(super) async fn keep_listening(
     number: usize,
-    shared: Arc<Shared>,
+    shared: Arc<SentinelShared>,
     mut end: watch::Receiver<()>,
 ) {
-    let sentinel = &shared.settings.url.addresses[number];
+    let sentinel = &shared.config.url.addresses[number];
     loop {
         tokio::select! {
             Err(error) = listen(number, sentinel, &shared) => {
@@ -31,7 +31,7 @@ pub(super) async fn keep_listening(
             }
             _ = end.changed() => return,
         }
-        if shared.opinions().withdraw(number) {
+        if shared.answers().withdraw(number) {
             shared.changed.notify_one();
         }
         tokio::select! {
@@ -46,15 +46,15 @@ pub(super) async fn keep_listening(
 async fn listen(
     number: usize,
     sentinel: &Address,
-    shared: &Shared,
+    shared: &SentinelShared,
 ) -> Result<Infallible, RedisError> {
-    let Topology::Sentinel { master } = &shared.settings.url.topology else {
+    let Deployment::Sentinel { primary } = &shared.config.url.topology else {
         return Err(RedisError::new(RedisErrorKind::Config, "no master's name"));
     };
     let announced = Arc::new(Notify::new());
-    let connecting = subscribe(sentinel, &shared.settings, &announced);
+    let connecting = subscribe(sentinel, &shared.config, &announced);
     let silent = || RedisError::new(RedisErrorKind::Unreachable, format!("{sentinel} is silent"));
-    let Connected {
+    let GreetedConnection {
         mut connection,
         driver,
         ..
@@ -63,14 +63,14 @@ async fn listen(
         .map_err(|_| silent())??;
     let _driver = AbortOnDrop(driver);
     loop {
-        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, master)).await;
+        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, primary)).await;
         let named = asked.map_err(|_| silent())??;
-        if shared.opinions().answer(number, named) {
+        if shared.answers().answer(number, named) {
             shared.changed.notify_one();
         }
         tokio::select! {
             () = announced.notified() => {}
-            () = shared.suspected.notified() => sleep(SUSPICION_PAUSE).await,
+            () = shared.stale.notified() => sleep(SUSPICION_PAUSE).await,
             () = sleep(ASK_EVERY) => {}
         }
     }
@@ -79,12 +79,12 @@ async fn listen(
 /// A connection on which a sentinel announces changes, if it can; otherwise it is only polled.
 async fn subscribe(
     sentinel: &Address,
-    settings: &Settings,
+    config: &RedisConfig,
     announced: &Arc<Notify>,
-) -> Result<Connected, RedisError> {
-    let info = |pushes| connection::info(&settings.sentinel_credentials, 0, pushes);
-    let pushes = Arc::new(Changed(announced.clone()));
-    match connection::connect(sentinel, settings, &info(true), Some(pushes)).await {
+) -> Result<GreetedConnection, RedisError> {
+    let info = |pushes| connection::info(&config.sentinel_credentials, 0, pushes);
+    let pushes = Arc::new(SwitchReceiver(announced.clone()));
+    match connection::connect(sentinel, config, &info(true), Some(pushes)).await {
         Ok(mut connected) => {
             let subscribed = connected.connection.subscribe("+switch-master");
             if let Ok(Ok(())) = timeout(ANSWER_WITHIN, subscribed).await {
@@ -92,19 +92,22 @@ async fn subscribe(
             }
             connected.driver.abort();
         }
-        Err(NotOpened::Unusable(error)) => return Err(error),
-        Err(NotOpened::Refused(_) | NotOpened::Broken(_)) => {}
+        Err(OpenError::Unusable(error)) => return Err(error),
+        Err(OpenError::Refused(_) | OpenError::Broken(_)) => {}
     }
-    let connected = connection::connect(sentinel, settings, &info(false), None).await;
-    connected.map_err(NotOpened::into_error)
+    let connected = connection::connect(sentinel, config, &info(false), None).await;
+    connected.map_err(OpenError::into_error)
 }
 
-async fn ask(connection: &mut MultiplexedConnection, name: &str) -> Result<Named, RedisError> {
+async fn ask(
+    connection: &mut MultiplexedConnection,
+    name: &str,
+) -> Result<NamedPrimary, RedisError> {
     let mut question = redis::pipe();
     question.cmd("SENTINEL").arg("MASTER").arg(name);
     let broken = |error: redis::RedisError| {
         let what = format!("no answer of a sentinel about `{name}`");
-        RedisError::new(RedisErrorKind::Unreachable, what).because(error)
+        RedisError::new(RedisErrorKind::Unreachable, what).with_source(error)
     };
     let replies = connection.send_packed_commands(&question, 0, 1).await;
     let mut replies = replies.map_err(broken)?;
@@ -119,7 +122,7 @@ async fn ask(connection: &mut MultiplexedConnection, name: &str) -> Result<Named
         found.and_then(|(_, value)| text(value))
     };
     let named = (|| {
-        Some(Named {
+        Some(NamedPrimary {
             epoch: field("config-epoch")?.parse().ok()?,
             address: Address {
                 host: field("ip")?.to_owned(),
@@ -153,9 +156,9 @@ fn text(value: &Value) -> Option<&str> {
 }
 
 /// Wakes the listener when the sentinel announces a change, or closes the connection.
-struct Changed(Arc<Notify>);
+struct SwitchReceiver(Arc<Notify>);
 
-impl AsyncPushSender for Changed {
+impl AsyncPushSender for SwitchReceiver {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
         if matches!(push.kind, PushKind::Message | PushKind::Disconnection) {
             self.0.notify_one();

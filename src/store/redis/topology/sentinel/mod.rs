@@ -8,10 +8,10 @@
 //! server that reports itself as a master is chosen. Answers that name one server in two ways, by a
 //! host name and by an address, count as equal.
 
+mod answers;
 mod choice;
 mod host_names;
 mod listener;
-mod opinions;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
@@ -20,93 +20,93 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
+use self::answers::SentinelAnswers;
 use self::choice::keep_choosing;
 use self::listener::keep_listening;
-use self::opinions::Opinions;
-use crate::store::redis::config::Settings;
+use crate::store::redis::config::RedisConfig;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
-use crate::store::redis::near_cache::Near;
+use crate::store::redis::near_cache::NearCache;
 use crate::store::redis::url::Address;
 use crate::sync::lock;
 
 /// The master, as far as it is known.
 #[derive(Debug)]
-pub(super) struct Sentinel {
-    shared: Arc<Shared>,
+pub(crate) struct SentinelTopology {
+    shared: Arc<SentinelShared>,
     /// The tasks end when this is dropped.
     listening: OnceLock<watch::Sender<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    settings: Arc<Settings>,
-    master: watch::Sender<Option<Address>>,
-    opinions: Mutex<Opinions>,
+struct SentinelShared {
+    config: Arc<RedisConfig>,
+    primary: watch::Sender<Option<Address>>,
+    answers: Mutex<SentinelAnswers>,
     /// Wakes the task that chooses.
     changed: Notify,
-    suspected: Notify,
-    near: Option<Arc<Near>>,
+    stale: Notify,
+    near_cache: Option<Arc<NearCache>>,
 }
 
-impl Sentinel {
-    pub(super) fn new(settings: Arc<Settings>, near: Option<Arc<Near>>) -> Self {
-        let sentinels = settings.url.addresses.len();
+impl SentinelTopology {
+    pub(super) fn new(config: Arc<RedisConfig>, near_cache: Option<Arc<NearCache>>) -> Self {
+        let sentinels = config.url.addresses.len();
         Self {
-            shared: Arc::new(Shared {
-                settings,
-                master: watch::Sender::new(None),
-                opinions: Mutex::new(Opinions::new(sentinels)),
+            shared: Arc::new(SentinelShared {
+                config,
+                primary: watch::Sender::new(None),
+                answers: Mutex::new(SentinelAnswers::new(sentinels)),
                 changed: Notify::new(),
-                suspected: Notify::new(),
-                near,
+                stale: Notify::new(),
+                near_cache,
             }),
             listening: OnceLock::new(),
         }
     }
 
-    pub(super) async fn master(&self, deadline: Instant) -> Result<Address, RedisError> {
+    pub(super) async fn primary(&self, deadline: Instant) -> Result<Address, RedisError> {
         self.listening.get_or_init(|| {
             let (alive, end) = watch::channel(());
-            for number in 0..self.shared.settings.url.addresses.len() {
+            for number in 0..self.shared.config.url.addresses.len() {
                 task::spawn(keep_listening(number, self.shared.clone(), end.clone()));
             }
             task::spawn(keep_choosing(self.shared.clone(), end));
             alive
         });
-        let mut master = self.shared.master.subscribe();
-        let known = timeout_at(deadline, master.wait_for(Option::is_some)).await;
+        let mut primary = self.shared.primary.subscribe();
+        let known = timeout_at(deadline, primary.wait_for(Option::is_some)).await;
         if let Ok(Ok(known)) = known
             && let Some(address) = &*known
         {
             return Ok(address.clone());
         }
-        let detail = "no sentinel names a master: check their addresses, their credentials, and \
-                      the master's name";
+        let detail = "no sentinel names a primary: check their addresses, their credentials, and \
+                      the primary's name";
         Err(RedisError::new(RedisErrorKind::Unreachable, detail))
     }
 
-    pub(super) fn is_master(&self, address: &Address) -> bool {
-        self.shared.master.borrow().as_ref() == Some(address)
+    pub(super) fn is_primary(&self, address: &Address) -> bool {
+        self.shared.primary.borrow().as_ref() == Some(address)
     }
 
-    pub(super) fn suspect(&self) {
-        self.shared.suspected.notify_waiters();
+    pub(super) fn mark_stale(&self) {
+        self.shared.stale.notify_waiters();
     }
 }
 
-impl Shared {
-    fn opinions(&self) -> MutexGuard<'_, Opinions> {
-        lock(&self.opinions)
+impl SentinelShared {
+    fn answers(&self) -> MutexGuard<'_, SentinelAnswers> {
+        lock(&self.answers)
     }
 
     fn publish(&self, address: &Address) {
-        self.master.send_if_modified(|known| {
+        self.primary.send_if_modified(|known| {
             let changed = known.as_ref() != Some(address);
             if changed {
-                tracing::info!(master = %address, "the sentinels name a master");
+                tracing::info!(primary = %address, "the sentinels name a master");
                 *known = Some(address.clone());
-                if let Some(near) = &self.near {
-                    near.moved();
+                if let Some(near_cache) = &self.near_cache {
+                    near_cache.moved();
                 }
             }
             changed

@@ -9,15 +9,17 @@ use std::time::{Duration, Instant};
 
 use crate::session::{SLOTS, Timestamp};
 
-use crate::store::export::Kept;
-use crate::store::snapshot::format::block::{CHECK_BYTES, HEAD_BYTES, Head, Label, Totals};
-use crate::store::snapshot::format::encryption::{FileKey, Seal};
-use crate::store::snapshot::format::header::{Header, Refusal, read_more};
-use crate::store::snapshot::format::record::{self, Passage};
+use crate::store::export::StoredEntry;
+use crate::store::snapshot::format::block::{
+    BlockHead, BlockLabel, CHECK_BYTES, FileTotals, HEAD_BYTES,
+};
+use crate::store::snapshot::format::encryption::{BlockCipher, FileKey};
+use crate::store::snapshot::format::header::{HeaderError, SnapshotHeader, read_more};
+use crate::store::snapshot::format::record::{self, DecodedEntry, Downtime};
 
 /// The parameters of reading a file.
 #[derive(Clone, Copy)]
-pub(crate) struct Reading<'a> {
+pub(crate) struct DecodeOptions<'a> {
     pub(crate) application: &'a str,
     pub(crate) key: Option<&'a FileKey>,
     pub(crate) now: Timestamp,
@@ -27,9 +29,9 @@ pub(crate) struct Reading<'a> {
 
 /// The content that could be read.
 #[derive(Debug)]
-pub(crate) struct Contents {
-    pub(crate) header: Header,
-    pub(crate) kept: Vec<Kept>,
+pub(crate) struct SnapshotContents {
+    pub(crate) header: SnapshotHeader,
+    pub(crate) entries: Vec<StoredEntry>,
     pub(crate) sessions: usize,
     /// Sessions that expired between writing and reading.
     pub(crate) expired: usize,
@@ -66,20 +68,20 @@ pub(crate) enum Flaw {
 /// Reads a file. The outer error is an error of the disk before anything could be read.
 pub(crate) fn decode(
     file: impl Read,
-    reading: Reading<'_>,
-) -> io::Result<Result<Contents, Refusal>> {
+    reading: DecodeOptions<'_>,
+) -> io::Result<Result<SnapshotContents, HeaderError>> {
     let mut file = file;
-    let header = Header::read(&mut file, reading.application, reading.key)?;
+    let header = SnapshotHeader::read(&mut file, reading.application, reading.key)?;
     Ok(header.map(|(header, seal)| {
-        let mut decoder = Decoder {
+        let mut decoder = SnapshotDecoder {
             file,
             reading,
             seal,
             skipped: 0,
             reported_at: Instant::now(),
-            contents: Contents {
+            contents: SnapshotContents {
                 header,
-                kept: Vec::new(),
+                entries: Vec::new(),
                 sessions: 0,
                 expired: 0,
                 unwritten: 0,
@@ -93,17 +95,17 @@ pub(crate) fn decode(
     }))
 }
 
-struct Decoder<'a, R> {
+struct SnapshotDecoder<'a, R> {
     file: R,
-    reading: Reading<'a>,
-    seal: Option<Seal>,
+    reading: DecodeOptions<'a>,
+    seal: Option<BlockCipher>,
     /// Bytes that were no block.
     skipped: u64,
     reported_at: Instant,
-    contents: Contents,
+    contents: SnapshotContents,
 }
 
-impl<R: Read> Decoder<'_, R> {
+impl<R: Read> SnapshotDecoder<'_, R> {
     fn blocks(&mut self) -> io::Result<()> {
         let (mut read, mut next) = (0, 0);
         let mut content = Vec::new();
@@ -118,13 +120,13 @@ impl<R: Read> Decoder<'_, R> {
                 .filter(|_| head.number >= next)
             {
                 None => self.flaw(Flaw::Block(head.number)),
-                Some(Block::Slot(entries)) => {
+                Some(DecodedBlock::Slot(entries)) => {
                     self.take(entries);
                     self.report();
                     read += 1;
                     next = head.number.saturating_add(1);
                 }
-                Some(Block::End(totals)) => return self.end(head, totals, read),
+                Some(DecodedBlock::End(totals)) => return self.end(head, totals, read),
             }
         }
         self.flaw(Flaw::Truncated);
@@ -132,7 +134,7 @@ impl<R: Read> Decoder<'_, R> {
     }
 
     /// The next block's head; searches for it if it does not follow at once. `None`: there is none.
-    fn head(&mut self) -> io::Result<Option<Head>> {
+    fn head(&mut self) -> io::Result<Option<BlockHead>> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES);
         if !read_more(&mut self.file, HEAD_BYTES, &mut bytes)? {
             return Ok(None);
@@ -142,7 +144,7 @@ impl<R: Read> Decoder<'_, R> {
         };
         let mut is_lost = false;
         loop {
-            if let Some(head) = Head::from_bytes(&window, self.contents.header.salt) {
+            if let Some(head) = BlockHead::from_bytes(&window, self.contents.header.salt) {
                 return Ok(Some(head));
             }
             if !is_lost {
@@ -163,14 +165,14 @@ impl<R: Read> Decoder<'_, R> {
     }
 
     /// Reads a block's content. Returns `true` if it is complete.
-    fn content(&mut self, head: Head, content: &mut Vec<u8>) -> io::Result<bool> {
+    fn content(&mut self, head: BlockHead, content: &mut Vec<u8>) -> io::Result<bool> {
         content.clear();
         let length = head.length as usize + CHECK_BYTES;
         read_more(&mut self.file, length, content)
     }
 
     /// Decodes a block, if it is intact from its first to its last byte.
-    fn block(&self, head: Head, content: &mut Vec<u8>) -> Option<Block> {
+    fn block(&self, head: BlockHead, content: &mut Vec<u8>) -> Option<DecodedBlock> {
         let (sound, check) = content.split_last_chunk::<CHECK_BYTES>()?;
         if head.check(sound, self.contents.header.salt) != *check {
             return None;
@@ -179,31 +181,31 @@ impl<R: Read> Decoder<'_, R> {
         if let Some(seal) = &self.seal {
             seal.open(head.number, content).ok()?;
         }
-        let (label, mut rest) = postcard::take_from_bytes::<Label>(content).ok()?;
+        let (label, mut rest) = postcard::take_from_bytes::<BlockLabel>(content).ok()?;
         match label {
-            Label::End(totals) => rest.is_empty().then_some(Block::End(totals)),
-            Label::Slot { slot, at } if usize::from(slot) < SLOTS => {
-                let passage = Passage {
+            BlockLabel::End(totals) => rest.is_empty().then_some(DecodedBlock::End(totals)),
+            BlockLabel::Slot { slot, at } if usize::from(slot) < SLOTS => {
+                let downtime = Downtime {
                     now: self.reading.now,
                     down: self.reading.wall.since(Timestamp::from_millis(at)),
                 };
-                let mut entries = Entries::default();
+                let mut entries = BlockEntries::default();
                 while !rest.is_empty() {
-                    let (read, after) = record::decode(rest, passage)?;
+                    let (read, after) = record::decode(rest, downtime)?;
                     entries.add(read, slot.into())?;
                     rest = after;
                 }
-                Some(Block::Slot(entries))
+                Some(DecodedBlock::Slot(entries))
             }
-            Label::Slot { .. } => None,
+            BlockLabel::Slot { .. } => None,
         }
     }
 
-    fn take(&mut self, mut entries: Entries) {
-        let is_session = |kept: &&Kept| kept.is_session();
-        self.contents.sessions += entries.kept.iter().filter(is_session).count();
+    fn take(&mut self, mut entries: BlockEntries) {
+        let is_session = |entry: &&StoredEntry| entry.is_session();
+        self.contents.sessions += entries.entries.iter().filter(is_session).count();
         self.contents.expired += entries.expired;
-        self.contents.kept.append(&mut entries.kept);
+        self.contents.entries.append(&mut entries.entries);
     }
 
     /// Shows the progress to an operator who waits for the start.
@@ -214,7 +216,7 @@ impl<R: Read> Decoder<'_, R> {
         }
     }
 
-    fn end(&mut self, head: Head, totals: Totals, read: u32) -> io::Result<()> {
+    fn end(&mut self, head: BlockHead, totals: FileTotals, read: u32) -> io::Result<()> {
         self.contents.unwritten = totals.unwritten;
         if totals.blocks != head.number || totals.blocks != read {
             self.flaw(Flaw::Blocks);
@@ -239,23 +241,23 @@ impl<R: Read> Decoder<'_, R> {
 }
 
 /// The content of an intact block.
-enum Block {
-    Slot(Entries),
-    End(Totals),
+enum DecodedBlock {
+    Slot(BlockEntries),
+    End(FileTotals),
 }
 
 #[derive(Default)]
-struct Entries {
-    kept: Vec<Kept>,
+struct BlockEntries {
+    entries: Vec<StoredEntry>,
     expired: usize,
 }
 
-impl Entries {
-    fn add(&mut self, read: record::Read, slot: usize) -> Option<()> {
+impl BlockEntries {
+    fn add(&mut self, read: DecodedEntry, slot: usize) -> Option<()> {
         match read {
-            record::Read::Kept(kept) if kept.key.slot() == slot => self.kept.push(kept),
-            record::Read::Kept(_) => return None,
-            record::Read::Expired => self.expired += 1,
+            DecodedEntry::Stored(entry) if entry.key.slot() == slot => self.entries.push(entry),
+            DecodedEntry::Stored(_) => return None,
+            DecodedEntry::Expired => self.expired += 1,
         }
         Some(())
     }

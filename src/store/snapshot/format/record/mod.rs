@@ -16,11 +16,11 @@ use crate::session::{
     SecretHash, Timestamp, UserKey, Value, Version,
 };
 
-use crate::store::export::{Kept, State};
+use crate::store::export::{EntryState, StoredEntry};
 
 /// The times of writing and reading a file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Passage {
+pub(crate) struct Downtime {
     /// The reader's clock.
     pub(crate) now: Timestamp,
     /// The time since the bytes were written.
@@ -53,12 +53,12 @@ struct FiledRecord<'a> {
     initial_idle_timeout: Idle,
     returned: bool,
     #[serde(borrow)]
-    entries: Vec<FiledRegister<'a>>,
+    entries: Vec<FiledAttribute<'a>>,
     updates: Cow<'a, [Version]>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct FiledRegister<'a> {
+struct FiledAttribute<'a> {
     name: &'a str,
     version: Version,
     value: Option<&'a [u8]>,
@@ -91,16 +91,20 @@ struct Left(u64);
 
 /// A decoded entry.
 #[derive(Debug)]
-pub(crate) enum Read {
-    Kept(Kept),
+pub(crate) enum DecodedEntry {
+    Stored(StoredEntry),
     /// It expired between writing and reading.
     Expired,
 }
 
 /// Appends an entry to `bytes`.
-pub(crate) fn encode(kept: &Kept, now: Timestamp, bytes: Vec<u8>) -> postcard::Result<Vec<u8>> {
-    let state = match &kept.state {
-        State::Live(record) => FiledState::Live(FiledRecord {
+pub(crate) fn encode(
+    entry: &StoredEntry,
+    now: Timestamp,
+    bytes: Vec<u8>,
+) -> postcard::Result<Vec<u8>> {
+    let state = match &entry.state {
+        EntryState::Live(record) => FiledState::Live(FiledRecord {
             credential: FiledCredential::of(&record.credential, now),
             created_at: record.lifetime.created_at,
             idle_for_ms: passed(record.lifetime.accessed_at, now),
@@ -108,52 +112,52 @@ pub(crate) fn encode(kept: &Kept, now: Timestamp, bytes: Vec<u8>) -> postcard::R
             idle_timeout: record.lifetime.idle_timeout,
             initial_idle_timeout: record.lifetime.initial_idle_timeout,
             returned: record.lifetime.returned,
-            entries: record.entries().iter().map(FiledRegister::of).collect(),
+            entries: record.entries().iter().map(FiledAttribute::of).collect(),
             updates: Cow::Borrowed(record.updates()),
         }),
-        State::Dead { until } => FiledState::Dead {
+        EntryState::Dead { until } => FiledState::Dead {
             left: Left::of(*until, now),
         },
     };
-    let key = kept.key;
+    let key = entry.key;
     postcard::to_extend(&Filed { key, state }, bytes)
 }
 
 /// Decodes the entry at the start of `bytes`, and returns it with the rest. `None`: it is invalid.
-pub(crate) fn decode(bytes: &[u8], passage: Passage) -> Option<(Read, &[u8])> {
+pub(crate) fn decode(bytes: &[u8], downtime: Downtime) -> Option<(DecodedEntry, &[u8])> {
     let (filed, rest) = postcard::take_from_bytes::<Filed<'_>>(bytes).ok()?;
     let key = filed.key;
     let read = match filed.state {
-        FiledState::Live(record) => match record.restore(passage)? {
-            record if record.is_live(passage.now) => Read::Kept(Kept {
+        FiledState::Live(record) => match record.restore(downtime)? {
+            record if record.is_live(downtime.now) => DecodedEntry::Stored(StoredEntry {
                 key,
-                state: State::Live(Arc::new(record)),
+                state: EntryState::Live(Arc::new(record)),
             }),
-            _ => Read::Expired,
+            _ => DecodedEntry::Expired,
         },
-        FiledState::Dead { left } => match left.restore(passage) {
-            until if until > passage.now => Read::Kept(Kept {
+        FiledState::Dead { left } => match left.restore(downtime) {
+            until if until > downtime.now => DecodedEntry::Stored(StoredEntry {
                 key,
-                state: State::Dead { until },
+                state: EntryState::Dead { until },
             }),
-            _ => Read::Expired,
+            _ => DecodedEntry::Expired,
         },
     };
     Some((read, rest))
 }
 
 impl FiledRecord<'_> {
-    fn restore(self, passage: Passage) -> Option<Record> {
+    fn restore(self, downtime: Downtime) -> Option<Record> {
         let lifetime = Lifetime {
             created_at: self.created_at,
-            accessed_at: passage.before(self.idle_for_ms),
+            accessed_at: downtime.before(self.idle_for_ms),
             access: self.access,
             idle_timeout: self.idle_timeout,
             initial_idle_timeout: self.initial_idle_timeout,
             returned: self.returned,
         };
-        let credential = self.credential.restore(passage)?;
-        let entries = self.entries.into_iter().map(FiledRegister::restore);
+        let credential = self.credential.restore(downtime)?;
+        let entries = self.entries.into_iter().map(FiledAttribute::restore);
         Record::from_parts(
             credential,
             lifetime,
@@ -192,18 +196,18 @@ impl FiledCredential {
     }
 
     /// The credential on this process's clock; `None` if no store can have written it.
-    pub(crate) fn restore(self, passage: Passage) -> Option<Credential> {
+    pub(crate) fn restore(self, downtime: Downtime) -> Option<Credential> {
         if !self.is_sound() {
             return None;
         }
         let details = self.details.map_or_else(Details::default, |filed| Details {
             version: filed.version,
-            rotated_at: filed.rotated_for_ms.map(|ms| passage.before(ms)),
+            rotated_at: filed.rotated_for_ms.map(|ms| downtime.before(ms)),
             user: filed.user,
-            began_at: filed.began_for_ms.map(|ms| passage.before(ms)),
+            began_at: filed.began_for_ms.map(|ms| downtime.before(ms)),
             history: filed.history,
         });
-        let absolute_deadline = self.left.restore(passage);
+        let absolute_deadline = self.left.restore(downtime);
         Some(Credential::from_parts(
             self.hash,
             absolute_deadline,
@@ -212,7 +216,7 @@ impl FiledCredential {
     }
 }
 
-impl Passage {
+impl Downtime {
     /// The point on the reader's clock that was `ms` milliseconds before the bytes were written.
     fn before(self, ms: u64) -> Timestamp {
         let passed = Duration::from_millis(ms).saturating_add(self.down);
@@ -225,7 +229,7 @@ fn passed(at: Timestamp, now: Timestamp) -> u64 {
     now.since(at).as_millis() as u64
 }
 
-impl<'a> FiledRegister<'a> {
+impl<'a> FiledAttribute<'a> {
     fn of(register: &'a AttributeEntry) -> Self {
         Self {
             name: &register.name,
@@ -251,12 +255,12 @@ impl Left {
         }
     }
 
-    fn restore(self, passage: Passage) -> Timestamp {
+    fn restore(self, downtime: Downtime) -> Timestamp {
         match self.0 {
             u64::MAX => Timestamp::NEVER,
             ms => {
-                let left = Duration::from_millis(ms).saturating_sub(passage.down);
-                passage.now.plus(left)
+                let left = Duration::from_millis(ms).saturating_sub(downtime.down);
+                downtime.now.plus(left)
             }
         }
     }

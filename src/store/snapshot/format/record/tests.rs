@@ -5,21 +5,21 @@ use crate::store::snapshot::format::fixtures::{
     MINUTE, NOW, credential, dead, fresh, live, version,
 };
 
-fn written(kept: &Kept) -> Vec<u8> {
-    encode(kept, NOW, Vec::new()).expect("memory takes all")
+fn written(entry: &StoredEntry) -> Vec<u8> {
+    encode(entry, NOW, Vec::new()).expect("memory takes all")
 }
 
-fn read(bytes: &[u8], now: Timestamp, down: Duration) -> Option<Kept> {
-    match decode(bytes, Passage { now, down })? {
-        (Read::Kept(kept), []) => Some(kept),
+fn read(bytes: &[u8], now: Timestamp, down: Duration) -> Option<StoredEntry> {
+    match decode(bytes, Downtime { now, down })? {
+        (DecodedEntry::Stored(entry), []) => Some(entry),
         _ => None,
     }
 }
 
 #[test]
 fn what_is_written_is_read() {
-    for kept in [live(3, 1), fresh(3, 1), dead(3, 1)] {
-        assert_eq!(read(&written(&kept), NOW, Duration::ZERO), Some(kept));
+    for entry in [live(3, 1), fresh(3, 1), dead(3, 1)] {
+        assert_eq!(read(&written(&entry), NOW, Duration::ZERO), Some(entry));
     }
 }
 
@@ -27,8 +27,8 @@ fn what_is_written_is_read() {
 #[test]
 fn time_spent_down_is_deducted_whatever_the_reader_calls_now() {
     let later = NOW.plus(1_000 * MINUTE);
-    let kept = read(&written(&live(3, 1)), later, 10 * MINUTE).expect("it is still alive");
-    let State::Live(record) = kept.state else {
+    let entry = read(&written(&live(3, 1)), later, 10 * MINUTE).expect("it is still alive");
+    let EntryState::Live(record) = entry.state else {
         panic!("it was a session");
     };
     assert_eq!(
@@ -45,26 +45,29 @@ fn time_spent_down_is_deducted_whatever_the_reader_calls_now() {
 /// F-01.
 #[test]
 fn what_ran_out_meanwhile_does_not_come_back() {
-    for (kept, down) in [
+    for (entry, down) in [
         (live(3, 1), 31 * MINUTE),
         (live(3, 1), 24 * 60 * MINUTE),
         (dead(3, 1), 20 * 60 * MINUTE),
     ] {
-        let passage = Passage { now: NOW, down };
-        let bytes = written(&kept);
-        assert!(matches!(decode(&bytes, passage), Some((Read::Expired, []))));
+        let downtime = Downtime { now: NOW, down };
+        let bytes = written(&entry);
+        assert!(matches!(
+            decode(&bytes, downtime),
+            Some((DecodedEntry::Expired, []))
+        ));
     }
 }
 
 #[test]
 fn a_deadline_that_never_comes_stays_one() {
-    let mut kept = live(3, 1);
-    if let State::Live(record) = &mut kept.state {
+    let mut entry = live(3, 1);
+    if let EntryState::Live(record) = &mut entry.state {
         Arc::make_mut(record).credential.absolute_deadline = Timestamp::NEVER;
     }
-    let kept = read(&written(&kept), NOW, MINUTE).expect("it is alive");
+    let entry = read(&written(&entry), NOW, MINUTE).expect("it is alive");
     assert!(
-        matches!(kept.state, State::Live(record) if record.absolute_deadline() == Timestamp::NEVER)
+        matches!(entry.state, EntryState::Live(record) if record.absolute_deadline() == Timestamp::NEVER)
     );
 }
 
@@ -72,7 +75,7 @@ fn a_deadline_that_never_comes_stays_one() {
 /// followed.
 #[test]
 fn a_credential_that_no_store_has_written_is_refused() {
-    let passage = Passage {
+    let downtime = Downtime {
         now: NOW,
         down: Duration::ZERO,
     };
@@ -84,30 +87,30 @@ fn a_credential_that_no_store_has_written_is_refused() {
         FiledCredential::of(&credential, NOW)
     };
     let longest = filed(|details| details.history = (0..4).map(version).collect());
-    assert!(longest.restore(passage).is_some());
+    assert!(longest.restore(downtime).is_some());
     for hostile in [
         filed(|details| details.history = (0..5).map(version).collect()),
         filed(|details| details.history = vec![version(1); 100_000]),
         filed(|details| details.history[0].clock = Version::MAX_CLOCK + 1),
         filed(|details| details.version.clock = Version::MAX_CLOCK + 1),
     ] {
-        assert_eq!(hostile.restore(passage), None);
+        assert_eq!(hostile.restore(downtime), None);
     }
-    let mut kept = live(3, 1);
-    if let State::Live(record) = &mut kept.state {
+    let mut entry = live(3, 1);
+    if let EntryState::Live(record) = &mut entry.state {
         let mut details = sound.details();
         details.history = vec![version(1); HISTORY_MAX + 1];
         Arc::make_mut(record).credential =
             Credential::from_parts(sound.hash, sound.absolute_deadline, details);
     }
-    assert!(read(&written(&kept), NOW, Duration::ZERO).is_none());
+    assert!(read(&written(&entry), NOW, Duration::ZERO).is_none());
 }
 
 proptest! {
     #[test]
     fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), down in any::<u64>()) {
-        let passage = Passage { now: NOW, down: Duration::from_millis(down) };
-        let _ = decode(&bytes, passage);
+        let downtime = Downtime { now: NOW, down: Duration::from_millis(down) };
+        let _ = decode(&bytes, downtime);
     }
 
     /// F-05, A-13.
@@ -117,6 +120,6 @@ proptest! {
         let at = at.min(bytes.len());
         let lie = postcard::to_stdvec(&count).expect("memory takes all");
         bytes.splice(at..at, lie);
-        let _ = decode(&bytes, Passage { now: NOW, down: Duration::ZERO });
+        let _ = decode(&bytes, Downtime { now: NOW, down: Duration::ZERO });
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
-use crate::store::snapshot::format::block::Label;
+use crate::store::snapshot::format::block::BlockLabel;
 
 /// One change of a file.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ fn sealed_with_right_checksums(contents: &[Vec<u8>]) -> Vec<u8> {
     let salt = header(None).salt;
     for (number, content) in contents.iter().enumerate() {
         let (number, length) = (number as u32, content.len() as u32);
-        let head = Head { number, length };
+        let head = BlockHead { number, length };
         bytes.extend_from_slice(&head.to_bytes(salt));
         bytes.extend_from_slice(content);
         bytes.extend_from_slice(&head.check(content, salt));
@@ -91,8 +91,8 @@ proptest! {
         if let Ok(contents) = read(&bytes, *key) {
             prop_assert!(bytes == *original || contents.damage.is_some());
             let known = written();
-            prop_assert!(contents.kept.iter().all(|kept| known.contains(kept)));
-            prop_assert!(contents.kept.len() <= known.len(), "nothing is read twice");
+            prop_assert!(contents.entries.iter().all(|entry| known.contains(entry)));
+            prop_assert!(contents.entries.len() <= known.len(), "nothing is read twice");
         }
     }
 
@@ -105,7 +105,7 @@ proptest! {
         tail in prop::collection::vec(any::<u8>(), 0..60),
     ) {
         let mut contents = contents;
-        let label = Label::Slot { slot, at };
+        let label = BlockLabel::Slot { slot, at };
         contents.push(postcard::to_extend(&label, Vec::new()).expect("memory takes all"));
         contents.last_mut().expect("it is there").extend(tail);
         let read = read(&sealed_with_right_checksums(&contents), None);
@@ -120,7 +120,7 @@ proptest! {
         let (start, _) = header(None).encode(None).expect("it fits");
         bytes.splice(..0, start);
         let contents = read(&bytes, None).expect("its header is sound");
-        prop_assert!(contents.kept.is_empty() && contents.damage.is_some());
+        prop_assert!(contents.entries.is_empty() && contents.damage.is_some());
     }
 }
 
@@ -129,7 +129,7 @@ proptest! {
 fn a_length_that_lies_costs_nothing() {
     let salt = header(None).salt;
     let (mut bytes, _) = header(None).encode(None).expect("it fits");
-    let head = Head {
+    let head = BlockHead {
         number: 0,
         length: u32::MAX,
     };

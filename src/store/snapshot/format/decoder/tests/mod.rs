@@ -1,13 +1,17 @@
 use super::*;
-use crate::store::export::State;
+use crate::store::export::EntryState;
 use crate::store::snapshot::format::fixtures::{KEY, NOW, file, header, key, live, slots};
-use crate::store::snapshot::format::header::Refusal;
+use crate::store::snapshot::format::header::HeaderError;
 
 const NONCE: [u8; 16] = [9; 16];
 
-fn read_as(bytes: &[u8], application: &str, key: Option<[u8; 32]>) -> Result<Contents, Refusal> {
+fn read_as(
+    bytes: &[u8],
+    application: &str,
+    key: Option<[u8; 32]>,
+) -> Result<SnapshotContents, HeaderError> {
     let key = key.map(FileKey::new);
-    let reading = Reading {
+    let reading = DecodeOptions {
         application,
         key: key.as_ref(),
         now: NOW,
@@ -16,7 +20,7 @@ fn read_as(bytes: &[u8], application: &str, key: Option<[u8; 32]>) -> Result<Con
     decode(bytes, reading).expect("memory does not fail")
 }
 
-fn read(bytes: &[u8], key: Option<[u8; 32]>) -> Result<Contents, Refusal> {
+fn read(bytes: &[u8], key: Option<[u8; 32]>) -> Result<SnapshotContents, HeaderError> {
     read_as(bytes, "shop", key)
 }
 
@@ -30,8 +34,11 @@ fn samples() -> Samples {
     ]
 }
 
-fn written() -> Vec<Kept> {
-    slots().into_iter().flat_map(|(_, kept)| kept).collect()
+fn written() -> Vec<StoredEntry> {
+    slots()
+        .into_iter()
+        .flat_map(|(_, entries)| entries)
+        .collect()
 }
 
 #[test]
@@ -39,7 +46,7 @@ fn what_is_written_is_read() {
     for (bytes, key) in samples() {
         let contents = read(&bytes, key).expect("it is sound");
         assert_eq!(contents.damage, None);
-        assert_eq!(contents.kept, written());
+        assert_eq!(contents.entries, written());
         assert_eq!((contents.sessions, contents.expired), (4, 0));
     }
 }
@@ -54,7 +61,7 @@ fn the_format_of_version_2_stands_still() {
     ];
     for ((bytes, key), golden) in samples().into_iter().zip(golden) {
         let contents = read(golden, key).expect("it is sound");
-        assert_eq!((contents.damage, contents.kept), (None, written()));
+        assert_eq!((contents.damage, contents.entries), (None, written()));
         assert_eq!(bytes, golden, "it is written as it always was");
     }
 }
@@ -64,7 +71,7 @@ fn a_slot_with_many_sessions_is_several_blocks() {
     let many: Vec<_> = (0..2_000).map(|n| live(5, (n % 251) as u8)).collect();
     let bytes = file(&header(None), None, &[(5, many.clone())]);
     let contents = read(&bytes, None).expect("it is sound");
-    assert_eq!((contents.damage, contents.kept), (None, many));
+    assert_eq!((contents.damage, contents.entries), (None, many));
 }
 
 /// F-04.
@@ -73,21 +80,27 @@ fn what_is_not_ours_is_refused() {
     let [(plain, _), (sealed, _)] = samples();
     assert_eq!(
         read_as(&plain, "bank", None).unwrap_err(),
-        Refusal::Application("shop".to_owned())
+        HeaderError::Application("shop".to_owned())
     );
-    assert_eq!(read(&[], None).unwrap_err(), Refusal::NotASnapshot);
+    assert_eq!(read(&[], None).unwrap_err(), HeaderError::NotASnapshot);
     assert_eq!(
         read(b"#!/bin/sh\n", None).unwrap_err(),
-        Refusal::NotASnapshot
+        HeaderError::NotASnapshot
     );
     let mut newer = plain.clone();
     newer[8] = 3;
-    assert_eq!(read(&newer, None).unwrap_err(), Refusal::Version(3));
+    assert_eq!(read(&newer, None).unwrap_err(), HeaderError::Version(3));
     let older = include_bytes!("../../../../../../tests/golden/snapshot-1");
-    assert_eq!(read(older, None).unwrap_err(), Refusal::Version(1));
-    assert_eq!(read(&sealed, None).unwrap_err(), Refusal::KeyMissing);
-    assert_eq!(read(&plain, Some(KEY)).unwrap_err(), Refusal::NotEncrypted);
-    assert_eq!(read(&sealed, Some([1; 32])).unwrap_err(), Refusal::WrongKey);
+    assert_eq!(read(older, None).unwrap_err(), HeaderError::Version(1));
+    assert_eq!(read(&sealed, None).unwrap_err(), HeaderError::KeyMissing);
+    assert_eq!(
+        read(&plain, Some(KEY)).unwrap_err(),
+        HeaderError::NotEncrypted
+    );
+    assert_eq!(
+        read(&sealed, Some([1; 32])).unwrap_err(),
+        HeaderError::WrongKey
+    );
 }
 
 #[test]
@@ -102,14 +115,14 @@ fn a_sealed_file_does_not_show_what_is_in_it() {
 fn an_altered_sealed_block_with_a_right_checksum_is_rejected() {
     let [_, (mut bytes, key)] = samples();
     let (salt, start) = (header(None).salt, first_block(&bytes));
-    let head = Head::from_bytes(&head_at(&bytes, start), salt).expect("a block begins there");
+    let head = BlockHead::from_bytes(&head_at(&bytes, start), salt).expect("a block begins there");
     let content = start + HEAD_BYTES..start + HEAD_BYTES + head.length as usize;
     bytes[content.start] ^= 1;
     let check = head.check(&bytes[content.clone()], salt);
     bytes[content.end..content.end + CHECK_BYTES].copy_from_slice(&check);
     let contents = read(&bytes, key).expect("its header is sound");
     assert_eq!(contents.damage.expect("it is found").first, Flaw::Block(0));
-    assert_eq!(contents.kept, written()[3..]);
+    assert_eq!(contents.entries, written()[3..]);
 }
 
 /// 60 (b), F-03. A block of one file is not valid in another, or a second time.
@@ -122,12 +135,12 @@ fn blocks_cannot_be_moved_or_repeated() {
     let mut moved = file(&other, None, &[]);
     moved.splice(start..start, block.iter().copied());
     let contents = read(&moved, None).expect("its header is sound");
-    assert!(contents.kept.is_empty() && contents.damage.is_some());
+    assert!(contents.entries.is_empty() && contents.damage.is_some());
 
     let mut twice = plain;
     twice.splice(start..start, block);
     let contents = read(&twice, None).expect("its header is sound");
-    assert_eq!(contents.kept, written());
+    assert_eq!(contents.entries, written());
     assert!(contents.damage.is_some());
 }
 
@@ -140,7 +153,7 @@ fn a_file_within_a_file_is_never_read() {
     inner.salt = 1;
     let inside = file(&inner, None, &[(9, vec![live(9, 9)])]);
     let mut outside = live(5, 1);
-    if let State::Live(record) = &mut outside.state {
+    if let EntryState::Live(record) = &mut outside.state {
         let mut register = record.entries()[1].clone();
         register.version.clock += 1;
         register.value = Some(crate::session::Value::from_bytes(inside));
@@ -152,7 +165,7 @@ fn a_file_within_a_file_is_never_read() {
         let mut bytes = bytes.clone();
         bytes[at] ^= 0xFF;
         let contents = read(&bytes, None).expect("its header is sound");
-        assert!(contents.kept.iter().all(|kept| kept.key != key(9, 9)));
+        assert!(contents.entries.iter().all(|entry| entry.key != key(9, 9)));
     }
 }
 
@@ -165,7 +178,7 @@ fn a_cut_is_found_wherever_it_is() {
                 Err(_) => {}
                 Ok(contents) => {
                     assert!(contents.damage.is_some(), "cut at {length}");
-                    assert!(written().starts_with(&contents.kept));
+                    assert!(written().starts_with(&contents.entries));
                 }
             }
         }
@@ -182,7 +195,7 @@ fn a_flipped_bit_is_found_wherever_it_is() {
             if let Ok(contents) = read(&bytes, key) {
                 assert!(contents.damage.is_some(), "bit {bit}");
                 let known = written();
-                assert!(contents.kept.iter().all(|kept| known.contains(kept)));
+                assert!(contents.entries.iter().all(|entry| known.contains(entry)));
             }
         }
     }
@@ -197,14 +210,14 @@ fn damage_costs_one_block() {
             let mut bytes = bytes.clone();
             bytes[at] ^= 0x10;
             let contents = read(&bytes, key).expect("its header is sound");
-            assert_eq!(contents.kept, written()[3..], "byte {at}");
+            assert_eq!(contents.entries, written()[3..], "byte {at}");
         }
     }
 }
 
 fn first_block(bytes: &[u8]) -> usize {
     let salt = header(None).salt;
-    let is_head = |at: &usize| Head::from_bytes(&head_at(bytes, *at), salt).is_some();
+    let is_head = |at: &usize| BlockHead::from_bytes(&head_at(bytes, *at), salt).is_some();
     (0..bytes.len()).find(is_head).expect("there is a block")
 }
 
@@ -216,7 +229,7 @@ fn head_at(bytes: &[u8], at: usize) -> [u8; HEAD_BYTES] {
 }
 
 fn block_at(bytes: &[u8], at: usize) -> Vec<u8> {
-    let head = Head::from_bytes(&head_at(bytes, at), header(None).salt);
+    let head = BlockHead::from_bytes(&head_at(bytes, at), header(None).salt);
     let length = head.expect("a block begins there").length as usize;
     bytes[at..at + HEAD_BYTES + length + CHECK_BYTES].to_vec()
 }

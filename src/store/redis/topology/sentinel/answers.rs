@@ -4,11 +4,11 @@ use crate::store::redis::url::Address;
 
 /// The answers of all sentinels.
 #[derive(Debug)]
-pub(super) struct Opinions(Vec<Opinion>);
+pub(super) struct SentinelAnswers(Vec<SentinelState>);
 
 /// A sentinel's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Named {
+pub(super) struct NamedPrimary {
     /// The election that made this server the master. Larger is later, among the answers of one
     /// set of sentinels.
     pub(super) epoch: u64,
@@ -16,9 +16,9 @@ pub(super) struct Named {
 }
 
 #[derive(Debug, Default)]
-struct Opinion {
+struct SentinelState {
     /// `None` while the sentinel cannot be asked.
-    now: Option<Named>,
+    now: Option<NamedPrimary>,
     /// The epoch of the last answer.
     epoch: u64,
     /// The number of times that the sentinel has restarted its count of elections.
@@ -26,20 +26,20 @@ struct Opinion {
 }
 
 /// A server, and the answers that name it.
-struct Candidate {
+struct PrimaryCandidate {
     address: Address,
     epoch: u64,
     votes: usize,
     is_known: bool,
 }
 
-impl Opinions {
+impl SentinelAnswers {
     pub(super) fn new(sentinels: usize) -> Self {
-        Self((0..sentinels).map(|_| Opinion::default()).collect())
+        Self((0..sentinels).map(|_| SentinelState::default()).collect())
     }
 
     /// Records an answer. Returns `true` if it differs from the previous one.
-    pub(super) fn answer(&mut self, sentinel: usize, named: Named) -> bool {
+    pub(super) fn answer(&mut self, sentinel: usize, named: NamedPrimary) -> bool {
         let opinion = &mut self.0[sentinel];
         if named.epoch < opinion.epoch {
             opinion.restarts += 1;
@@ -68,7 +68,7 @@ impl Opinions {
         known: Option<&Address>,
         are_one: impl Fn(&Address, &Address) -> bool,
     ) -> Vec<Address> {
-        let mut candidates: Vec<Candidate> = Vec::new();
+        let mut candidates: Vec<PrimaryCandidate> = Vec::new();
         for named in self.0.iter().filter_map(|opinion| opinion.now.as_ref()) {
             let same = candidates
                 .iter_mut()
@@ -79,7 +79,7 @@ impl Opinions {
                 continue;
             }
             let known = known.filter(|known| are_one(known, &named.address));
-            candidates.push(Candidate {
+            candidates.push(PrimaryCandidate {
                 address: known.unwrap_or(&named.address).clone(),
                 epoch: named.epoch,
                 votes: 1,
@@ -124,77 +124,77 @@ mod tests {
         Address::parse(name, 1).expect("it is one")
     }
 
-    fn named(epoch: u64, name: &str) -> Named {
-        Named {
+    fn named(epoch: u64, name: &str) -> NamedPrimary {
+        NamedPrimary {
             epoch,
             address: address(name),
         }
     }
 
-    fn ranking(opinions: &mut Opinions, known: &str) -> Vec<String> {
-        let ranking = opinions.ranking(Some(&address(known)), |one, other| one == other);
+    fn ranking(answers: &mut SentinelAnswers, known: &str) -> Vec<String> {
+        let ranking = answers.ranking(Some(&address(known)), |one, other| one == other);
         ranking.into_iter().map(|address| address.host).collect()
     }
 
     ///
     #[test]
     fn after_a_failover_the_latest_election_counts() {
-        let mut opinions = Opinions::new(3);
+        let mut answers = SentinelAnswers::new(3);
         for sentinel in 0..3 {
-            assert!(opinions.answer(sentinel, named(7, "old")));
+            assert!(answers.answer(sentinel, named(7, "old")));
         }
-        assert!(!opinions.answer(0, named(7, "old")));
-        assert_eq!(ranking(&mut opinions, "old"), ["old"]);
-        assert!(opinions.answer(1, named(8, "new")));
-        assert_eq!(ranking(&mut opinions, "old"), ["new", "old"]);
+        assert!(!answers.answer(0, named(7, "old")));
+        assert_eq!(ranking(&mut answers, "old"), ["old"]);
+        assert!(answers.answer(1, named(8, "new")));
+        assert_eq!(ranking(&mut answers, "old"), ["new", "old"]);
     }
 
     ///
     #[test]
     fn repaired_sentinels_count_anew() {
-        let mut opinions = Opinions::new(3);
+        let mut answers = SentinelAnswers::new(3);
         for sentinel in 0..3 {
-            opinions.answer(sentinel, named(7, "old"));
+            answers.answer(sentinel, named(7, "old"));
         }
-        opinions.answer(0, named(0, "new"));
-        assert_eq!(ranking(&mut opinions, "old"), ["old", "new"]);
-        opinions.answer(1, named(0, "new"));
-        assert_eq!(ranking(&mut opinions, "old"), ["new", "old"]);
-        opinions.answer(2, named(0, "new"));
-        assert_eq!(ranking(&mut opinions, "old"), ["new"]);
+        answers.answer(0, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["old", "new"]);
+        answers.answer(1, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["new", "old"]);
+        answers.answer(2, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["new"]);
         // From then on elections are compared again.
-        opinions.answer(2, named(1, "newer"));
-        assert_eq!(ranking(&mut opinions, "new"), ["newer", "new"]);
+        answers.answer(2, named(1, "newer"));
+        assert_eq!(ranking(&mut answers, "new"), ["newer", "new"]);
     }
 
     ///
     #[test]
     fn sentinels_that_cannot_be_asked_do_not_count() {
-        let mut opinions = Opinions::new(3);
+        let mut answers = SentinelAnswers::new(3);
         for sentinel in 0..3 {
-            opinions.answer(sentinel, named(7, "old"));
+            answers.answer(sentinel, named(7, "old"));
         }
-        assert!(opinions.withdraw(1));
-        assert!(!opinions.withdraw(1));
-        opinions.withdraw(2);
-        opinions.answer(0, named(0, "new"));
-        assert_eq!(ranking(&mut opinions, "old"), ["new"]);
+        assert!(answers.withdraw(1));
+        assert!(!answers.withdraw(1));
+        answers.withdraw(2);
+        answers.answer(0, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["new"]);
     }
 
     ///
     #[test]
     fn one_server_with_two_names_keeps_the_one_that_is_known() {
-        let mut opinions = Opinions::new(3);
-        opinions.answer(0, named(3, "host"));
-        opinions.answer(1, named(3, "10.0.0.1"));
-        opinions.answer(2, named(3, "host"));
+        let mut answers = SentinelAnswers::new(3);
+        answers.answer(0, named(3, "host"));
+        answers.answer(1, named(3, "10.0.0.1"));
+        answers.answer(2, named(3, "host"));
         for known in ["host", "10.0.0.1"] {
-            let ranking = opinions.ranking(Some(&address(known)), |_, _| true);
+            let ranking = answers.ranking(Some(&address(known)), |_, _| true);
             assert_eq!(ranking, [address(known)]);
         }
         // If that cannot be determined, the choice does not alternate.
         for known in ["host", "10.0.0.1"] {
-            assert_eq!(ranking(&mut opinions, known)[0], known);
+            assert_eq!(ranking(&mut answers, known)[0], known);
         }
     }
 }
