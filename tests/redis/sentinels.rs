@@ -147,7 +147,7 @@ async fn one_master_with_two_names_is_one_master() {
     assert_eq!(browser.ok(&node, "/get?k=a")["value"], "1");
     let log = node.log();
     assert_eq!(
-        log.matches("the sentinels name a master").count(),
+        log.matches("the sentinels name a primary").count(),
         1,
         "{log}"
     );

@@ -266,9 +266,10 @@ impl<'a> RecordReader<'a> {
     }
 
     fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        match self.flag()? {
-            true => read(self).map(Some),
-            false => Some(None),
+        if self.flag()? {
+            read(self).map(Some)
+        } else {
+            Some(None)
         }
     }
 

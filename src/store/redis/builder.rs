@@ -227,7 +227,7 @@ impl RedisStoreBuilder {
     /// is stored and the call fails with [`Indeterminate`](crate::StoreErrorKind::Indeterminate).
     ///
     /// Defaults to not waiting. This is no consensus: a replica that did not confirm may still
-    /// become the master.
+    /// become the primary.
     pub const fn wait_for_replicas(mut self, count: u8, within: Duration) -> Self {
         self.replicas = Some(Replicas { count, within });
         self

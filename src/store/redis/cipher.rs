@@ -124,9 +124,10 @@ impl ValueCipher {
                 return Ok(value);
             }
         }
-        Err(wrong(match is_known {
-            true => "an encrypted value was damaged, or belongs elsewhere",
-            false => "a value is encrypted with a key that this store does not have",
+        Err(wrong(if is_known {
+            "an encrypted value was damaged, or belongs elsewhere"
+        } else {
+            "a value is encrypted with a key that this store does not have"
         }))
     }
 }

@@ -30,9 +30,10 @@ impl RedisShared {
         let rotates = changes.rotation().is_some();
         let is_event = changes.is_create() || rotates || changes.idle_timeout().is_some();
         let redis_key = self.config.prefix.key(key);
-        let origin = match is_event && !key.is_index() {
-            true => self.events.origin(&redis_key),
-            false => Vec::new(),
+        let origin = if is_event && !key.is_index() {
+            self.events.origin(&redis_key)
+        } else {
+            Vec::new()
         };
         let args = arguments(base, changes, self.mark(), origin);
         let args = append(args, changes, self.values(&redis_key));

@@ -10,21 +10,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use redis::aio::{AsyncPushSender, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Pipeline, ProtocolVersion, RedisConnectionInfo, Value};
-use tokio::net::TcpStream;
+use redis::aio::MultiplexedConnection;
+use redis::{Pipeline, Value};
 use tokio::sync::Notify;
 use tokio::task::{self, AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::redis::activity::{Activity, MonitoredStream};
+use crate::store::redis::activity::Activity;
 use crate::store::redis::config::RedisConfig;
+use crate::store::redis::connect::{GreetedConnection, OpenError, PushReceiver, connect, greeting};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::invalidations::InvalidationReceiver;
 use crate::store::redis::near_cache::{CacheSource, NearCache, TrackingHealth};
 use crate::store::redis::role::RoleCommand;
 use crate::store::redis::script::Script;
-use crate::store::redis::url::{Address, Credentials, Deployment};
+use crate::store::redis::url::{Address, Deployment};
 
 /// A usable connection.
 pub(super) struct RedisConnection {
@@ -40,32 +40,10 @@ pub(super) struct RedisConnection {
     retirement: Notify,
 }
 
-/// The reason why a connection could not be opened.
-#[derive(Debug)]
-pub(super) enum OpenError {
-    /// The server cannot be reached, or does not serve; another protocol would not help.
-    Unusable(RedisError),
-    /// The server has refused the greeting.
-    Refused(RedisError),
-    /// The connection broke during the greeting.
-    Broken(RedisError),
-}
-
-impl OpenError {
-    pub(super) fn into_error(self) -> RedisError {
-        match self {
-            Self::Unusable(error) | Self::Refused(error) | Self::Broken(error) => error,
-        }
-    }
-}
-
-/// The receiver of a server's push messages.
-pub(super) type PushReceiver = Arc<dyn AsyncPushSender>;
-
 impl RedisConnection {
     /// Connects, authenticates and loads the scripts. The task ends with the connection.
     ///
-    /// Fails if the server is not a master or does not run scripts.
+    /// Fails if the server is not a primary or does not run scripts.
     pub(super) async fn open(
         address: &Address,
         config: &RedisConfig,
@@ -74,7 +52,7 @@ impl RedisConnection {
         let pushes = tracked.clone().map(|(near_cache, health)| {
             Arc::new(InvalidationReceiver { near_cache, health }) as PushReceiver
         });
-        let info = info(
+        let info = greeting(
             &config.url.credentials,
             config.url.database,
             pushes.is_some(),
@@ -102,7 +80,7 @@ impl RedisConnection {
         Ok((connection, driver))
     }
 
-    /// Finds the command that asks this server for its role, and fails if it is not a master. A
+    /// Finds the command that asks this server for its role, and fails if it is not a primary. A
     /// replica in a cluster redirects by itself.
     async fn check_role(
         &mut self,
@@ -187,7 +165,7 @@ impl RedisConnection {
             .map_err(|error| CommandFailure::of(&error))
     }
 
-    /// Asks whether the server is still a master, and retires the connection if it is not.
+    /// Asks whether the server is still a primary, and retires the connection if it is not.
     pub(super) async fn check(&self, patience: Duration) {
         let sent_at = Instant::now();
         let question = self.role.pipeline();
@@ -205,7 +183,7 @@ impl RedisConnection {
         }
     }
 
-    /// Takes the connection out of use: its server is no longer a master. It closes when the
+    /// Takes the connection out of use: its server is no longer a primary. It closes when the
     /// pending operations have their answers.
     pub(super) fn start_draining(&self) {
         if let Some((_, health)) = &self.tracked {
@@ -305,90 +283,6 @@ impl Drop for RedisConnection {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-/// A connection on which only the greeting was sent.
-pub(super) struct GreetedConnection {
-    pub(super) connection: MultiplexedConnection,
-    /// The task that moves its data.
-    pub(super) driver: JoinHandle<()>,
-    activity: Arc<Activity>,
-}
-
-/// Connects and sends the greeting.
-pub(super) async fn connect(
-    address: &Address,
-    config: &RedisConfig,
-    info: &RedisConnectionInfo,
-    pushes: Option<PushReceiver>,
-) -> Result<GreetedConnection, OpenError> {
-    let unreachable = |error: std::io::Error| {
-        let what = format!("no connection to {address}");
-        OpenError::Unusable(RedisError::new(RedisErrorKind::Unreachable, what).with_source(error))
-    };
-    let stream = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(unreachable)?;
-    let stream = MonitoredStream::new(stream).map_err(unreachable)?;
-    let activity = stream.activity().clone();
-    let mut options = AsyncConnectionConfig::new()
-        .set_response_timeout(None)
-        .set_pipeline_buffer_size(config.max_in_flight);
-    if let Some(pushes) = pushes {
-        options = options.set_push_sender(pushes);
-    }
-    let greeted = match &config.tls {
-        None => {
-            greet(MultiplexedConnection::new_with_config(
-                info, stream, options,
-            ))
-            .await
-        }
-        Some(tls) => {
-            let wrapped = tls.wrap(&address.host, stream).await;
-            let stream = wrapped.map_err(OpenError::Unusable)?;
-            greet(MultiplexedConnection::new_with_config(
-                info, stream, options,
-            ))
-            .await
-        }
-    };
-    let (connection, driver) =
-        greeted.map_err(|error| match CommandFailure::of_greeting(&error) {
-            CommandFailure::Broken(error) => OpenError::Broken(error),
-            failure => OpenError::Refused(failure.into_error()),
-        })?;
-    Ok(GreetedConnection {
-        connection,
-        driver,
-        activity,
-    })
-}
-
-/// The greeting of a server.
-pub(super) fn info(credentials: &Credentials, database: i64, pushes: bool) -> RedisConnectionInfo {
-    let protocol = match pushes {
-        true => ProtocolVersion::RESP3,
-        false => ProtocolVersion::RESP2,
-    };
-    let mut info = RedisConnectionInfo::default()
-        .set_db(database)
-        .set_protocol(protocol)
-        .set_skip_set_lib_name();
-    if let Some(user) = &credentials.user {
-        info = info.set_username(user);
-    }
-    if let Some(password) = &credentials.password {
-        info = info.set_password(password);
-    }
-    info
-}
-
-async fn greet<D: Future<Output = ()> + Send + 'static>(
-    greeting: impl Future<Output = redis::RedisResult<(MultiplexedConnection, D)>>,
-) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)> {
-    let (connection, driver) = greeting.await?;
-    Ok((connection, task::spawn(driver)))
 }
 
 /// The name of a command.

@@ -111,9 +111,10 @@ impl fmt::Display for RedisError {
             RedisErrorKind::Unreplicated => "too few Redis replicas have confirmed",
             RedisErrorKind::Unexpected => "the Redis server gave an unexpected answer",
         };
-        match self.message.is_empty() {
-            true => f.write_str(what),
-            false => write!(f, "{what}: {}", self.message),
+        if self.message.is_empty() {
+            f.write_str(what)
+        } else {
+            write!(f, "{what}: {}", self.message)
         }
     }
 }
@@ -133,7 +134,7 @@ pub(super) enum CommandFailure {
     Ask(String),
     /// The server does not have the scripts.
     NoScript,
-    /// The server is not a master; it has changed nothing. Its connection cannot be used any more.
+    /// The server is not a primary; it has changed nothing. Its connection cannot be used any more.
     Demoted(RedisError),
     /// The server cannot execute the command now; it has changed nothing.
     Later(RedisError),
@@ -201,7 +202,7 @@ impl CommandFailure {
             "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
             "READONLY" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it is a replica")),
             "MASTERDOWN" => {
-                let message = "it is a replica without a connection to its master";
+                let message = "it is a replica without a connection to its primary";
                 Self::Demoted(new(RedisErrorKind::ReadOnly, message))
             }
             "UNBLOCKED" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it has become a replica")),
@@ -245,10 +246,11 @@ fn inner(detail: &str) -> Option<(&str, &str, &str)> {
     };
     let error = error.trim_start_matches('-').trim_end();
     let (code, text) = error.split_once(' ').unwrap_or((error, ""));
-    match code.bytes().all(|b| b.is_ascii_uppercase()) {
-        true => Some((command, code, text)),
+    if code.bytes().all(|b| b.is_ascii_uppercase()) {
+        Some((command, code, text))
+    } else {
         // Before 7.0 some errors have no code.
-        false => Some((command, "ERR", error)),
+        Some((command, "ERR", error))
     }
 }
 

@@ -1,8 +1,8 @@
-//! The list of sessions: `SCAN` on one master after the other, and the headers of what it finds.
+//! The list of sessions: `SCAN` on one primary after the other, and the headers of what it finds.
 //!
-//! A cursor names the master, the server's cursor, and the hash of all masters with their slots. If
-//! that has changed, sessions may have moved to a master that was scanned before, and the list has
-//! to be started again. Keys that are just being moved between two masters may be missed until the
+//! A cursor names the primary, the server's cursor, and the hash of all primaries with their slots. If
+//! that has changed, sessions may have moved to a primary that was scanned before, and the list has
+//! to be started again. Keys that are just being moved between two primaries may be missed until the
 //! move is complete.
 
 use redis::{Pipeline, Value as Reply};
@@ -19,9 +19,9 @@ use crate::store::redis::url::Address;
 
 /// A position in the list.
 struct ListPosition {
-    /// The hash of the masters and their slots.
+    /// The hash of the primaries and their slots.
     layout: u64,
-    /// The number of the master, in the order of their addresses.
+    /// The number of the primary, in the order of their addresses.
     primary: usize,
     /// The server's cursor; 0: at the start.
     cursor: u64,
@@ -106,7 +106,7 @@ impl RedisShared {
         Ok(SessionPage::new(sessions, position.cursor()))
     }
 
-    /// The live sessions under these keys of a master.
+    /// The live sessions under these keys of a primary.
     async fn headers(
         &self,
         primary: &Address,

@@ -9,7 +9,7 @@
 //! - A commit that is retried takes effect once.
 //! - Every key has an expiry, and every operation ends by its deadline.
 //! - A failing server is an error and never an empty session.
-//! - A server that is no longer a master is left within about a second, and nothing is read from a
+//! - A server that is no longer a primary is left within about a second, and nothing is read from a
 //!   replica.
 //!
 //! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
@@ -19,7 +19,7 @@
 //! ```text
 //!   store      load · commit · touch · delete
 //!     │  near     copies of sessions, kept true by the server's invalidations
-//!   router     asks until the deadline: follows slots, masters and reconnects
+//!   router     asks until the deadline: follows slots, primaries and reconnects
 //!     │  locator  one server · sentinel · cluster: who owns a slot
 //!     │           opinions  what the sentinels name
 //!   node       keeps a server connected         link   one connection · tls · role · activity
@@ -31,10 +31,12 @@
 //! ```
 
 mod activity;
+mod backoff;
 mod builder;
 mod cipher;
 mod commit;
 mod config;
+mod connect;
 mod connection;
 mod connection_info;
 mod error;
@@ -117,7 +119,7 @@ struct RedisShared {
 
 impl RedisStore {
     /// Creates a store at `url` and connects: `redis://[user:password@]host[:port][/database]`,
-    /// with `rediss` for TLS, `redis-sentinel://host,host/master` for servers behind sentinels, or
+    /// with `rediss` for TLS, `redis-sentinel://host,host/name` for servers behind sentinels, or
     /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is equivalent. Ports
     /// default to 6379, those of sentinels to 26379.
     ///
@@ -183,8 +185,8 @@ impl RedisStore {
     }
 
     /// Returns `true` unless Redis has been unavailable for more than three seconds: no server
-    /// could be reached that is a master, has loaded its data and accepts the user. A cluster is
-    /// unavailable if none of its masters can be used. This is for health checks; operations do not
+    /// could be reached that is a primary, has loaded its data and accepts the user. A cluster is
+    /// unavailable if none of its primaries can be used. This is for health checks; operations do not
     /// depend on it.
     ///
     /// A store that has not been used yet starts to connect when this is called in a tokio runtime.

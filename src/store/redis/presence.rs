@@ -58,7 +58,7 @@ impl Presence {
     }
 
     /// Returns how long there has been no connection.
-    pub(super) fn away_for(&self) -> Duration {
+    pub(super) fn absent_for(&self) -> Duration {
         let state = self.lock();
         match state.up {
             0 => state.lost.elapsed(),

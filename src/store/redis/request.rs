@@ -77,9 +77,10 @@ impl SessionRequest {
                 if options.asking {
                     pipeline.cmd("ASKING");
                 }
-                match options.send_source {
-                    true => pipeline.cmd("EVAL").arg(script.source()),
-                    false => pipeline.cmd("EVALSHA").arg(connection.hash(*script)),
+                if options.send_source {
+                    pipeline.cmd("EVAL").arg(script.source())
+                } else {
+                    pipeline.cmd("EVALSHA").arg(connection.hash(*script))
                 };
                 pipeline
                     .arg(1 + usize::from(self.claim.is_some()))

@@ -13,6 +13,7 @@ use redis::{Pipeline, Value};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::store::redis::backoff::Backoff;
 use crate::store::redis::config::{PONG_WITHIN, READY_GRACE, RedisConfig};
 use crate::store::redis::connection;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
@@ -46,7 +47,7 @@ pub(super) struct ServerReply {
     pub(super) source: Option<CacheSource>,
 }
 
-/// The purpose of a connection. `WAIT` for replicas blocks all later requests on its connection.
+/// What a connection is used for. `WAIT` for replicas blocks all later requests on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Purpose {
     Default,
@@ -90,20 +91,20 @@ impl Router {
                 .flatten(),
         };
         let Some(_permit) = permit else {
-            let detail = format!("more than {}", self.config.max_in_flight);
+            let message = format!("more than {}", self.config.max_in_flight);
             return Err(RequestError {
-                error: RedisError::new(RedisErrorKind::Overloaded, detail),
+                error: RedisError::new(RedisErrorKind::Overloaded, message),
                 uncertain: false,
             });
         };
         let mut state = AttemptState::default();
         match timeout_at(deadline, self.retry_loop(request, &mut state, deadline)).await {
             Ok(Ok(replies)) => Ok(replies),
-            Ok(Err(error)) => Err(state.unanswered(error)),
+            Ok(Err(error)) => Err(state.into_request_error(error)),
             Err(_) => {
                 let late = || RedisError::new(RedisErrorKind::TimedOut, "");
-                let error = state.last.take().unwrap_or_else(late);
-                Err(state.unanswered(error))
+                let error = state.last_error.take().unwrap_or_else(late);
+                Err(state.into_request_error(error))
             }
         }
     }
@@ -122,10 +123,10 @@ impl Router {
         address: &Address,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, RedisError> {
-        let late = || RedisError::new(RedisErrorKind::TimedOut, "");
         let deadline = Instant::now() + self.config.deadline;
-        let permit = timeout_at(deadline, self.permits.acquire()).await;
-        let _permit = permit.map_err(|_| late())?;
+        let _permit = timeout_at(deadline, self.permits.acquire())
+            .await
+            .map_err(|_| RedisError::new(RedisErrorKind::TimedOut, ""))?;
         let server = self.server(address.clone(), Purpose::Default);
         let connection = server.connection(deadline).await?;
         let replies = connection
@@ -139,7 +140,7 @@ impl Router {
                 );
             }
         }
-        // A server that is no master any more may lack what was written since.
+        // A server that is no longer a primary may lack what was written since.
         if connection.is_retired() {
             let message = "it has become a replica";
             return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
@@ -160,7 +161,7 @@ impl Router {
 
     /// Returns `true` unless no server could be used for [`READY_GRACE`].
     pub(super) fn is_ready(&self) -> bool {
-        self.presence.away_for() < READY_GRACE
+        self.presence.absent_for() < READY_GRACE
     }
 
     /// Returns `true` if no server is connected, and no other caller is connecting.
@@ -171,7 +172,7 @@ impl Router {
     /// Connects to the current servers: without operations nothing else does.
     pub(super) async fn connect_all(&self) {
         if let Err(error) = self.connected().await {
-            tracing::debug!(%error, "no server is connected yet");
+            tracing::debug!(cause = %error, "no server is connected yet");
         }
         self.connecting.store(false, Relaxed);
     }
@@ -201,8 +202,8 @@ impl Router {
                     state.options.send_source = true
                 }
                 Err(CommandFailure::NoScript) => {
-                    let detail = "it rejects a script that is sent along";
-                    return Err(RedisError::new(RedisErrorKind::Unexpected, detail));
+                    let message = "it rejects a script that is sent along";
+                    return Err(RedisError::new(RedisErrorKind::Unexpected, message));
                 }
                 Err(
                     CommandFailure::Demoted(error)
@@ -217,15 +218,15 @@ impl Router {
             }
             if state.redirects > REDIRECTS_MAX {
                 state.redirects = 0;
-                let detail = "its servers redirect in a circle";
-                let error = RedisError::new(RedisErrorKind::ClusterDown, detail);
+                let message = "its servers redirect in a circle";
+                let error = RedisError::new(RedisErrorKind::ClusterDown, message);
                 self.back_off(request, &mut backoff, error, state, deadline)
                     .await?;
             }
         }
     }
 
-    /// Pauses before the next attempt; fails with `why` if no time is left for its answer. A write
+    /// Pauses before the next attempt; fails with `error` if no time is left for its answer. A write
     /// that was refused each time has not happened: one more attempt that is cut off would make
     /// that uncertain.
     async fn back_off(
@@ -243,7 +244,7 @@ impl Router {
         if until + self.config.last_attempt() + waits > deadline {
             return Err(error);
         }
-        state.last = Some(error);
+        state.last_error = Some(error);
         sleep_until(until).await;
         Ok(())
     }
@@ -254,9 +255,9 @@ impl Router {
         state: &mut AttemptState,
         deadline: Instant,
     ) -> Result<ServerReply, CommandFailure> {
-        let asked = state.redirect.take();
-        state.options.asking = asked.is_some();
-        let address = match asked {
+        let redirect = state.redirect.take();
+        state.options.asking = redirect.is_some();
+        let address = match redirect {
             Some(address) => address,
             None => {
                 let owner = self.topology.owner(&request.key, deadline).await;
@@ -271,22 +272,10 @@ impl Router {
         let server = self.server(address, purpose);
         let connection = match server.current() {
             Some(connection) => connection,
-            None => server
-                .connection(deadline)
-                .await
-                .map_err(|error| match error.kind() {
-                    // An administrator has to change something first.
-                    RedisErrorKind::Unauthenticated | RedisErrorKind::Denied => {
-                        CommandFailure::Final(error)
-                    }
-                    // A server that was demoted may be about to be promoted again.
-                    kind if self.topology.is_fixed() && kind != RedisErrorKind::ReadOnly => {
-                        CommandFailure::Final(error)
-                    }
-                    // It has had no replacement for a whole deadline: other operations need the permit.
-                    _ if server.down_for() >= self.config.deadline => CommandFailure::Final(error),
-                    _ => CommandFailure::Later(error),
-                })?,
+            None => {
+                let connected = server.connection(deadline).await;
+                connected.map_err(|error| self.not_connected(error, &server))?
+            }
         };
         let patience = match request.replicas() {
             Some(replicas) => self.config.attempt().max(replicas.within * 2),
@@ -325,6 +314,25 @@ impl Router {
         }
     }
 
+    /// Decides whether the request waits for a server that cannot be connected.
+    fn not_connected(&self, error: RedisError, server: &RedisServer) -> CommandFailure {
+        let kind = error.kind();
+        // An administrator has to change something first.
+        let is_refused = matches!(
+            kind,
+            RedisErrorKind::Unauthenticated | RedisErrorKind::Denied
+        );
+        // A server that was demoted may be about to be promoted again.
+        let is_only_one = self.topology.is_fixed() && kind != RedisErrorKind::ReadOnly;
+        // It has had no replacement for a whole timeout: other operations need the permit.
+        let is_late = server.down_for() >= self.config.deadline;
+        if is_refused || is_only_one || is_late {
+            CommandFailure::Final(error)
+        } else {
+            CommandFailure::Later(error)
+        }
+    }
+
     fn server(&self, address: Address, purpose: Purpose) -> Arc<RedisServer> {
         let mut servers = lock(&self.servers);
         if !servers.contains_key(&(address.clone(), purpose)) {
@@ -344,13 +352,13 @@ impl Router {
                     .filter(|_| purpose == Purpose::WaitReplicas);
                 let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
                 let presence = (purpose == Purpose::Default).then(|| self.presence.clone());
-                let purpose = ServerOptions {
+                let options = ServerOptions {
                     config: self.config.clone(),
                     near_cache,
                     patience,
                     presence,
                 };
-                Arc::new(RedisServer::start(address.clone(), purpose))
+                Arc::new(RedisServer::start(address.clone(), options))
             });
         server.clone()
     }
@@ -360,38 +368,23 @@ impl Router {
 #[derive(Debug, Default)]
 struct AttemptState {
     options: RequestOptions,
+    /// The server to which the last one redirects for one request.
     redirect: Option<Address>,
-    /// The last server that was asked.
+    /// The last server to which the request was sent.
     last_server: Option<Address>,
     redirects: usize,
-    last: Option<RedisError>,
+    last_error: Option<RedisError>,
 }
 
 impl AttemptState {
-    fn unanswered(self, error: RedisError) -> RequestError {
+    fn into_request_error(self, error: RedisError) -> RequestError {
         let uncertain = self.options.retry;
         RequestError { error, uncertain }
     }
 }
 
-/// Increasing pauses with jitter.
-#[derive(Debug, Default)]
-struct Backoff(u32);
-
-impl Backoff {
-    fn next(&mut self, salt: u32) -> Duration {
-        let most = (PAUSE_MIN_MS << self.0).min(PAUSE_MAX_MS);
-        self.0 = (self.0 + 1).min(16);
-        // Knuth's multiplicative hash spreads the values of a counter.
-        let spread = u64::from(salt.wrapping_mul(2_654_435_761)) * most / 2;
-        Duration::from_millis(most / 2 + (spread >> 32))
-    }
-}
-
 /// Redirects in immediate succession: beyond that, nodes disagree about the owner of a slot.
 const REDIRECTS_MAX: usize = 4;
-const PAUSE_MIN_MS: u64 = 8;
-const PAUSE_MAX_MS: u64 = 128;
 
 /// How long before its deadline the last attempt ends, so that it can close a connection of no use.
 /// At the deadline the attempt is dropped. At least the resolution of a timer.

@@ -1,8 +1,8 @@
-//! The role of a server: master or replica, as the server states it.
+//! The role of a server: primary or replica, as the server states it.
 //!
 //! Addresses of balancers, virtual addresses and names of cloud services lead to another server
 //! after a failover, and connections to the old one may stay open. Nothing is read from a server
-//! that is not a master.
+//! that is not a primary.
 
 use redis::{Pipeline, Value};
 
@@ -27,7 +27,7 @@ impl RoleCommand {
         pipeline
     }
 
-    /// Returns `true` if the reply is a master's; `None` if it does not contain the role.
+    /// Returns `true` if the reply is a primary's; `None` if it does not contain the role.
     pub(super) fn is_primary(self, reply: &Value) -> Option<bool> {
         match (self, reply) {
             (Self::Role, Value::Array(parts)) => match parts.first()? {

@@ -142,7 +142,7 @@ async fn keep_connected(
                 drop(up);
                 match end {
                     DisconnectReason::Demoted => {
-                        tracing::info!(%address, "the Redis server is no longer a master");
+                        tracing::info!(%address, "the Redis server is no longer a primary");
                     }
                     _ => tracing::debug!(%address, "a connection to Redis was closed"),
                 }
@@ -197,7 +197,7 @@ fn log(address: &Address, report: Option<OutageReport>, failure: &RedisError) {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DisconnectReason {
     Broken,
-    /// The server is no longer a master.
+    /// The server is no longer a primary.
     Demoted,
     /// The node was dropped.
     Unneeded,

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use crate::store::redis::config::RedisConfig;
-use crate::store::redis::connection::{self, OpenError, RedisConnection};
+use crate::store::redis::connect::{self, OpenError};
+use crate::store::redis::connection::RedisConnection;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::{NearCache, TrackingHealth};
 use crate::store::redis::url::Address;
@@ -118,8 +119,8 @@ async fn receives_invalidations(
             Err(_) => return Ok(None),
         }
         health.probed.store(false, Relaxed);
-        let info = connection::info(&config.url.credentials, config.url.database, false);
-        let connected = connection::connect(address, config, &info, None).await;
+        let info = connect::greeting(&config.url.credentials, config.url.database, false);
+        let connected = connect::connect(address, config, &info, None).await;
         let mut other = connected.map_err(OpenError::into_error)?;
         let write = writing(&key);
         let written = other

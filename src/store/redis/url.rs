@@ -16,8 +16,8 @@ pub(super) struct Address {
 pub(super) enum Deployment {
     /// One server, or a proxy that behaves like one.
     Standalone,
-    /// The addresses are those of sentinels, which name the current server of `master`.
-    Sentinel { primary: String },
+    /// The addresses are those of sentinels, which know the servers of `master_name`.
+    Sentinel { master_name: String },
     /// The addresses are those of some nodes of a cluster, which name the others.
     Cluster,
 }
@@ -41,7 +41,7 @@ pub(super) struct Credentials {
 
 impl Url {
     /// Parses `redis://[user:password@]host[:port][,host[:port]…][/database]`, and the like for
-    /// `rediss`, `redis-sentinel` (`/master[/database]`) and `redis-cluster`.
+    /// `rediss`, `redis-sentinel` (`/name[/database]`) and `redis-cluster`.
     pub(super) fn parse(text: &str) -> Result<Self, RedisError> {
         let (scheme, rest) = text
             .split_once("://")
@@ -67,11 +67,11 @@ impl Url {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let (topology, port) = match kind {
             "sentinel" => {
-                let primary = parts.next().ok_or_else(|| {
-                    wrong("behind the sentinels it needs the master's name: `/mymaster`")
+                let master_name = parts.next().ok_or_else(|| {
+                    wrong("behind the sentinels the URL needs the master name: `/mymaster`")
                 })?;
-                let primary = decode(primary)?;
-                (Deployment::Sentinel { primary }, SENTINEL_PORT)
+                let master_name = decode(master_name)?;
+                (Deployment::Sentinel { master_name }, SENTINEL_PORT)
             }
             "cluster" => (Deployment::Cluster, PORT),
             _ => (Deployment::Standalone, PORT),
@@ -161,9 +161,10 @@ impl Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
         }
     }
 }
@@ -231,8 +232,8 @@ mod tests {
         let url = Url::parse("redis-sentinel://a,b:7/main/1").expect("it is one");
         assert_eq!(url.addresses.len(), 2);
         assert_eq!(url.addresses[0].port, SENTINEL_PORT);
-        let primary = "main".to_owned();
-        assert_eq!(url.topology, Deployment::Sentinel { primary });
+        let master_name = "main".to_owned();
+        assert_eq!(url.topology, Deployment::Sentinel { master_name });
         let url = Url::parse("redis-cluster://a:1,b:2,c:3").expect("it is one");
         assert_eq!((url.topology, url.database), (Deployment::Cluster, 0));
     }

@@ -47,9 +47,10 @@ async fn remove(shared: Arc<SnapshotShared>) {
     let removed = spawn_blocking(move || {
         let _turn = turn;
         // A file that was written since is another one.
-        match shared.withheld.swap(false, Relaxed) {
-            true => consume(&shared.paths),
-            false => Ok(()),
+        if shared.withheld.swap(false, Relaxed) {
+            consume(&shared.paths)
+        } else {
+            Ok(())
         }
     });
     if let Ok(Err(error)) = removed.await {

@@ -56,15 +56,17 @@ pub(super) async fn keep_looking(shared: Weak<RedisShared>) {
 impl RedisShared {
     /// Reports that a session has expired, unless it is live or another node has reported it.
     async fn look(&self, key: &Root, known: KnownSession) -> Result<(), StoreError> {
-        let reason = match known.ends_absolutely() {
-            true => EndReason::Absolute,
-            false => EndReason::Idle,
+        let reason = if known.ends_absolutely() {
+            EndReason::Absolute
+        } else {
+            EndReason::Idle
         };
         let redis_key = self.config.prefix.key(key);
         let number = |number: u64| number.to_string().into_bytes();
-        let (claim, origin) = match known.is_deleted {
-            true => (TOMBSTONE + CLAIM, Vec::new()),
-            false => (CLAIM, self.events.origin(&redis_key)),
+        let (claim, origin) = if known.is_deleted {
+            (TOMBSTONE + CLAIM, Vec::new())
+        } else {
+            (CLAIM, self.events.origin(&redis_key))
         };
         let args = vec![
             self.mark(),

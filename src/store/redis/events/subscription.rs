@@ -15,7 +15,7 @@ use crate::store::redis::RedisShared;
 use crate::store::redis::config::{
     CONNECT_WITHIN, HEARTBEAT, PONG_WITHIN, RECONNECT_MAX, RECONNECT_MIN,
 };
-use crate::store::redis::connection::{self, OpenError};
+use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::events::Events;
 use crate::store::redis::outage::{Outage, OutageReport};
@@ -25,7 +25,7 @@ use crate::store::redis::url::{Address, Deployment};
 /// Keeps a subscription to each server that owns slots, until there are no subscribers or the store
 /// is dropped.
 pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
-    let mut servers: HashMap<Address, Subscription> = HashMap::new();
+    let mut servers: HashMap<Address, EventSubscription> = HashMap::new();
     let mut was_complete = false;
     loop {
         let Some(shared) = shared.upgrade() else {
@@ -45,7 +45,7 @@ pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
                 servers.retain(|address, server| wanted.get(address) == Some(&server.channels));
                 for (address, channels) in wanted {
                     servers.entry(address).or_insert_with_key(|address| {
-                        Subscription::start(&shared, address.clone(), channels, was_complete)
+                        EventSubscription::start(&shared, address.clone(), channels, was_complete)
                     });
                 }
             }
@@ -90,13 +90,13 @@ async fn wanted(shared: &RedisShared) -> Result<HashMap<Address, Vec<String>>, R
 }
 
 /// A server, and the task that is subscribed to it.
-struct Subscription {
+struct EventSubscription {
     channels: Vec<String>,
     is_up: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
-impl Subscription {
+impl EventSubscription {
     /// `is_late`: events may have been lost before.
     fn start(
         shared: &Arc<RedisShared>,
@@ -118,7 +118,7 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for EventSubscription {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -194,8 +194,8 @@ impl Subscriber {
             expired: shared.events.channels.expired.clone(),
             end: end.clone(),
         });
-        let info = connection::info(&config.url.credentials, config.url.database, true);
-        let connected = connection::connect(&self.address, config, &info, Some(listener)).await;
+        let info = connect::greeting(&config.url.credentials, config.url.database, true);
+        let connected = connect::connect(&self.address, config, &info, Some(listener)).await;
         let connected = connected.map_err(OpenError::into_error)?;
         let mut connection = EventConnection {
             connection: connected.connection,
@@ -283,9 +283,10 @@ impl EventConnection {
         let flags = self.ask(&["CONFIG", "GET", "notify-keyspace-events"]).await;
         let is_known = flags.is_ok();
         let is_on = flags.map_or(true, |flags| reports_expired(&flags));
-        let subscribed = match is_on {
-            true => self.subscribe("SUBSCRIBE", &events.channels.expired).await,
-            false => Ok(()),
+        let subscribed = if is_on {
+            self.subscribe("SUBSCRIBE", &events.channels.expired).await
+        } else {
+            Ok(())
         };
         if (!is_on || subscribed.is_err()) && !events.silent.swap(true, Relaxed) {
             tracing::info!(

@@ -35,7 +35,7 @@ pub(super) struct NearCache {
     shards: Box<[Mutex<Shard>]>,
     pub(super) prefix: Prefix,
     limits: NearCacheLimits,
-    /// Increased when slots or masters move: answers from before are then worthless.
+    /// Increased when slots or primaries move: answers from before are then worthless.
     moves: AtomicU64,
     started: Instant,
     hits: AtomicU64,
@@ -208,7 +208,7 @@ impl NearCache {
         }
     }
 
-    /// Invalidates all copies, because slots or masters have moved.
+    /// Invalidates all copies, because slots or primaries have moved.
     pub(super) fn moved(&self) {
         self.moves.fetch_add(1, Relaxed);
     }

@@ -14,7 +14,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
-use crate::store::redis::connection::{self, OpenError};
+use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::keys::SLOTS;
 use crate::store::redis::near_cache::NearCache;
@@ -246,8 +246,8 @@ fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
 }
 
 async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisError> {
-    let info = connection::info(&config.url.credentials, 0, false);
-    let connected = connection::connect(node, config, &info, None).await;
+    let info = connect::greeting(&config.url.credentials, 0, false);
+    let connected = connect::connect(node, config, &info, None).await;
     let mut connected = connected.map_err(OpenError::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");

@@ -1,4 +1,4 @@
-//! The owner of a session: one server, the master named by sentinels, or a cluster's owner of a
+//! The owner of a session: one server, the primary named by sentinels, or a cluster's owner of a
 //! slot.
 
 mod cluster;
@@ -59,7 +59,7 @@ impl Topology {
     /// server to another.
     pub(super) fn layout(&self) -> u64 {
         match self {
-            // A replica that becomes the master has the same sessions.
+            // A replica that becomes the primary has the same sessions.
             Self::Standalone(_) | Self::Sentinel(_) => 0,
             Self::Cluster(cluster) => cluster.layout(),
         }

@@ -122,9 +122,10 @@ impl Journal {
         }
         publish()?;
         written.notes.drain(..cut.0);
-        let rewritten = match written.notes.is_empty() && written.file.is_none() {
-            true => Ok(()),
-            false => self.rewrite(&mut written),
+        let rewritten = if written.notes.is_empty() && written.file.is_none() {
+            Ok(())
+        } else {
+            self.rewrite(&mut written)
         };
         match rewritten {
             Ok(()) => written.failed = false,
@@ -162,11 +163,12 @@ impl Journal {
                 self.deactivate(&mut written, &error);
             }
         }
-        match written.failed {
-            true => Err(io::Error::other(
+        if written.failed {
+            Err(io::Error::other(
                 "the journal of ended sessions cannot be written",
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 

@@ -1,4 +1,4 @@
-//! The masters that the sentinels currently name, and the precedence of their answers.
+//! The primaries that the sentinels currently name, and the precedence of their answers.
 
 use crate::store::redis::url::Address;
 
@@ -9,7 +9,7 @@ pub(super) struct SentinelAnswers(Vec<SentinelState>);
 /// A sentinel's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamedPrimary {
-    /// The election that made this server the master. Larger is later, among the answers of one
+    /// The election that made this server the primary. Larger is later, among the answers of one
     /// set of sentinels.
     pub(super) epoch: u64,
     pub(super) address: Address,
@@ -94,9 +94,10 @@ impl SentinelAnswers {
         }
         let by_epoch = self.count_together();
         candidates.sort_by_key(|candidate| {
-            let support = match by_epoch {
-                true => (candidate.epoch, candidate.votes as u64),
-                false => (candidate.votes as u64, candidate.epoch),
+            let support = if by_epoch {
+                (candidate.epoch, candidate.votes as u64)
+            } else {
+                (candidate.votes as u64, candidate.epoch)
             };
             std::cmp::Reverse((support.0, candidate.is_known, support.1))
         });

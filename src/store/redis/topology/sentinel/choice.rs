@@ -1,4 +1,4 @@
-//! The choice of a master among the current answers of the sentinels.
+//! The choice of a primary among the current answers of the sentinels.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::store::redis::config::RedisConfig;
-use crate::store::redis::connection::{self, GreetedConnection, OpenError};
+use crate::store::redis::connect::{self, GreetedConnection, OpenError};
 use crate::store::redis::error::CommandFailure;
 use crate::store::redis::outage::{Outage, OutageReport};
 use crate::store::redis::role::RoleCommand;
@@ -16,7 +16,7 @@ use crate::store::redis::topology::sentinel::host_names::HostNames;
 use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, SentinelShared};
 use crate::store::redis::url::Address;
 
-/// Chooses a master whenever the answers change, and once a second while they name another one.
+/// Chooses a primary whenever the answers change, and once a second while they name another one.
 pub(super) async fn keep_choosing(shared: Arc<SentinelShared>, mut end: watch::Receiver<()>) {
     let mut names = HostNames::default();
     let mut outage = Outage::default();
@@ -46,7 +46,7 @@ fn log(outage: &mut Outage, is_silent: bool) {
             let elapsed_ms = lasted.as_millis() as u64;
             // The first answer of a store that has just started ends no outage.
             if lasted >= SILENCE_MIN {
-                tracing::info!(elapsed_ms, "a sentinel names a master again");
+                tracing::info!(elapsed_ms, "a sentinel names a primary again");
             }
         }
         return;
@@ -54,9 +54,9 @@ fn log(outage: &mut Outage, is_silent: bool) {
     match outage.fails(now) {
         Some(OutageReport::Lasts(lasted)) => {
             let elapsed_ms = lasted.as_millis() as u64;
-            tracing::warn!(elapsed_ms, "no sentinel names a master");
+            tracing::warn!(elapsed_ms, "no sentinel names a primary");
         }
-        Some(OutageReport::Begins) => tracing::warn!("no sentinel names a master"),
+        Some(OutageReport::Begins) => tracing::warn!("no sentinel names a primary"),
         None => {}
     }
 }
@@ -104,12 +104,12 @@ async fn primaries(config: &Arc<RedisConfig>, candidates: &[Address]) -> Vec<Add
 }
 
 async fn is_primary(config: &RedisConfig, address: &Address) -> Result<bool, OpenError> {
-    let info = connection::info(&config.url.credentials, config.url.database, false);
+    let info = connect::greeting(&config.url.credentials, config.url.database, false);
     let GreetedConnection {
         mut connection,
         driver,
         ..
-    } = connection::connect(address, config, &info, None).await?;
+    } = connect::connect(address, config, &info, None).await?;
     let _driver = AbortOnDrop(driver);
     for role in [RoleCommand::Role, RoleCommand::Info] {
         let asked = connection

@@ -1,4 +1,4 @@
-//! The connection to one sentinel, which is asked for the master repeatedly.
+//! The connection to one sentinel, which is asked for the primary repeatedly.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
-use crate::store::redis::connection::{self, GreetedConnection, OpenError};
+use crate::store::redis::connect::{self, GreetedConnection, OpenError};
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 use crate::store::redis::topology::sentinel::answers::NamedPrimary;
 use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, SentinelShared};
@@ -41,15 +41,15 @@ pub(super) async fn keep_listening(
     }
 }
 
-/// Asks for the master repeatedly: when the sentinel announces a change, when an operation suspects
+/// Asks for the primary repeatedly: when the sentinel announces a change, when an operation suspects
 /// one, and once a second.
 async fn listen(
     number: usize,
     sentinel: &Address,
     shared: &SentinelShared,
 ) -> Result<Infallible, RedisError> {
-    let Deployment::Sentinel { primary } = &shared.config.url.topology else {
-        return Err(RedisError::new(RedisErrorKind::Config, "no master's name"));
+    let Deployment::Sentinel { master_name } = &shared.config.url.topology else {
+        return Err(RedisError::new(RedisErrorKind::Config, "no master name"));
     };
     let announced = Arc::new(Notify::new());
     let connecting = subscribe(sentinel, &shared.config, &announced);
@@ -63,7 +63,7 @@ async fn listen(
         .map_err(|_| silent())??;
     let _driver = AbortOnDrop(driver);
     loop {
-        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, primary)).await;
+        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, master_name)).await;
         let named = asked.map_err(|_| silent())??;
         if shared.answers().answer(number, named) {
             shared.changed.notify_one();
@@ -82,9 +82,9 @@ async fn subscribe(
     config: &RedisConfig,
     announced: &Arc<Notify>,
 ) -> Result<GreetedConnection, RedisError> {
-    let info = |pushes| connection::info(&config.sentinel_credentials, 0, pushes);
+    let info = |pushes| connect::greeting(&config.sentinel_credentials, 0, pushes);
     let pushes = Arc::new(SwitchReceiver(announced.clone()));
-    match connection::connect(sentinel, config, &info(true), Some(pushes)).await {
+    match connect::connect(sentinel, config, &info(true), Some(pushes)).await {
         Ok(mut connected) => {
             let subscribed = connected.connection.subscribe("+switch-master");
             if let Ok(Ok(())) = timeout(ANSWER_WITHIN, subscribed).await {
@@ -95,7 +95,7 @@ async fn subscribe(
         Err(OpenError::Unusable(error)) => return Err(error),
         Err(OpenError::Refused(_) | OpenError::Broken(_)) => {}
     }
-    let connected = connection::connect(sentinel, config, &info(false), None).await;
+    let connected = connect::connect(sentinel, config, &info(false), None).await;
     connected.map_err(OpenError::into_error)
 }
 

@@ -1,11 +1,11 @@
-//! The master as named by sentinels.
+//! The primary as named by sentinels.
 //!
 //! One task per sentinel listens for `+switch-master`; it also asks once a second, and when an
 //! operation suspects a change. Another task chooses among the current answers. After a failover,
 //! sentinels are updated at different times; the answer of the latest election takes precedence.
 //! Sentinels that were repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed restart their count of
 //! elections: while those and others disagree, the majority decides. If the answers differ, only a
-//! server that reports itself as a master is chosen. Answers that name one server in two ways, by a
+//! server that reports itself as a primary is chosen. Answers that name one server in two ways, by a
 //! host name and by an address, count as equal.
 
 mod answers;
@@ -29,7 +29,7 @@ use crate::store::redis::near_cache::NearCache;
 use crate::store::redis::url::Address;
 use crate::sync::lock;
 
-/// The master, as far as it is known.
+/// The primary, as far as it is known.
 #[derive(Debug)]
 pub(crate) struct SentinelTopology {
     shared: Arc<SentinelShared>,
@@ -103,7 +103,7 @@ impl SentinelShared {
         self.primary.send_if_modified(|known| {
             let changed = known.as_ref() != Some(address);
             if changed {
-                tracing::info!(primary = %address, "the sentinels name a master");
+                tracing::info!(%address, "the sentinels name a primary");
                 *known = Some(address.clone());
                 if let Some(near_cache) = &self.near_cache {
                     near_cache.moved();
