@@ -254,7 +254,7 @@ async fn finish<T: Send + 'static>(
 
 /// Logs the error of a store, whose cause is not for clients, and gives its words.
 fn failed(key: &StoreKey, error: &StoreError) -> BridgeError {
-    warn!(key = %key.root, error = error as &dyn Error, "the session store has failed");
+    warn!(key = %key.root, cause = error as &dyn Error, "the session store has failed");
     BridgeError::Backend(error.to_string())
 }
 

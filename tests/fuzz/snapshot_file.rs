@@ -1,8 +1,9 @@
-//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::format::decoder`, whose
-//! private functions it calls.
+//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::format::decoder`,
+//! whose private functions it calls.
 //!
 //! `cargo test` runs the inputs in `__fuzz__/files/corpus` and a few thousand more; to continue,
-//! run `cargo bolero test -p distributable --all-features store::snapshot::format::decoder::fuzz::files`.
+//! run `cargo bolero test -p distributable --all-features
+//! store::snapshot::format::decoder::fuzz::files`.
 
 use bolero::check;
 

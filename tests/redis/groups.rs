@@ -211,7 +211,7 @@ impl Sentinels {
 async fn a_new_master_is_followed_at_once() {
     let mut group = Sentinels::start();
     let store = RedisStore::builder(group.url())
-        .deadline(Duration::from_secs(10))
+        .operation_timeout(Duration::from_secs(10))
         .connect()
         .await
         .unwrap();
@@ -256,7 +256,7 @@ async fn a_new_master_is_followed_at_once() {
 async fn sentinels_that_know_nothing_are_named() {
     let server = Server::start(&[]);
     let url = format!("redis-sentinel://127.0.0.1:{}/main", server.port);
-    let builder = RedisStore::builder(url).deadline(Duration::from_millis(300));
+    let builder = RedisStore::builder(url).operation_timeout(Duration::from_millis(300));
     let store = builder.build().unwrap();
     let error = store.load(&store.new_id().key(), None).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
@@ -275,7 +275,7 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
             .contains("master_link_status:up")
     });
     let store = RedisStore::builder(master.url())
-        .deadline(Duration::from_secs(8))
+        .operation_timeout(Duration::from_secs(8))
         .wait_for_replicas(1, Duration::from_secs(3))
         .connect()
         .await
@@ -499,7 +499,7 @@ async fn rotates_and_ends(store: &RedisStore, key: &Root) {
 async fn a_cluster_that_loses_an_owner_goes_on() {
     let mut cluster = Cluster::start();
     let store = RedisStore::builder(cluster.url())
-        .deadline(Duration::from_secs(12))
+        .operation_timeout(Duration::from_secs(12))
         .connect()
         .await
         .unwrap();

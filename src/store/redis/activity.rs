@@ -76,7 +76,7 @@ impl MonitoredStream {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
-            tracing::debug!(%error, "the send buffer of a connection cannot be made small");
+            tracing::debug!(cause = %error, "the send buffer of a connection cannot be made small");
         }
         Ok(Self {
             stream,

@@ -22,7 +22,7 @@ pub(super) struct RedisConfig {
     pub(super) cipher: Option<ValueCipher>,
     pub(super) tls: Option<RedisTls>,
     /// The time limit of an operation, including retries.
-    pub(super) deadline: Duration,
+    pub(super) operation_timeout: Duration,
     pub(super) max_in_flight: usize,
     pub(super) max_session_bytes: usize,
     pub(super) replicas: Option<Replicas>,
@@ -46,13 +46,13 @@ pub(super) struct NearCacheLimits {
 impl RedisConfig {
     /// How long one attempt may go without data moving: leaves time for two more.
     pub(super) fn attempt(&self) -> Duration {
-        self.deadline / 3
+        self.operation_timeout / 3
     }
 
     /// How much time must be left for another attempt: with two seconds a quarter of a second,
     /// which even a busy server does not need.
     pub(super) fn last_attempt(&self) -> Duration {
-        self.deadline / 8
+        self.operation_timeout / 8
     }
 }
 

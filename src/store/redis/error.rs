@@ -72,13 +72,13 @@ impl RedisError {
         self
     }
 
-    /// A copy of the error for another caller; its source stays with the first.
-    pub(super) fn again(&self) -> Self {
-        let detail = match &self.source {
+    /// Returns a copy of the error whose message includes the source.
+    pub(super) fn flattened(&self) -> Self {
+        let message = match &self.source {
             Some(source) => format!("{}: {source}", self.message),
             None => self.message.clone(),
         };
-        Self::new(self.kind, detail)
+        Self::new(self.kind, message)
     }
 
     /// Converts the error for the store's caller. `uncertain`: a write may have taken effect.

@@ -1,9 +1,9 @@
 //! The list of sessions: `SCAN` on one primary after the other, and the headers of what it finds.
 //!
-//! A cursor names the primary, the server's cursor, and the hash of all primaries with their slots. If
-//! that has changed, sessions may have moved to a primary that was scanned before, and the list has
-//! to be started again. Keys that are just being moved between two primaries may be missed until the
-//! move is complete.
+//! A cursor names the primary, the server's cursor, and the hash of all primaries with their slots.
+//! If that has changed, sessions may have moved to a primary that was scanned before, and the list
+//! has to be started again. Keys that are just being moved between two primaries may be missed
+//! until the move is complete.
 
 use redis::{Pipeline, Value as Reply};
 

@@ -17,17 +17,17 @@
 //! [`wait_for_replicas`](RedisStoreBuilder::wait_for_replicas) is set.
 //!
 //! ```text
-//!   store      load · commit · touch · delete
-//!     │  near     copies of sessions, kept true by the server's invalidations
-//!   router     asks until the deadline: follows slots, primaries and reconnects
-//!     │  locator  one server · sentinel · cluster: who owns a slot
-//!     │           opinions  what the sentinels name
-//!   node       keeps a server connected         link   one connection · tls · role · activity
-//!     │           presence · outage  what health checks and the log say about that
-//!   events     messages of the scripts ⇄ subscribers
-//!   request    words of a question              record hash ⇄ Record
-//!              cipher encrypts values
-//!   lua/       what happens inside the server   keys   prefix:root
+//!   store       load · commit · touch · delete
+//!     │  near_cache  cached sessions, invalidated by the server
+//!   retry       repeats a request until its timeout: follows slots, primaries and reconnects
+//!     │  topology    one server · sentinel · cluster: the owner of a slot
+//!   server      keeps a server connected
+//!     │  connection  one connection · connect · tls · role · activity
+//!     │  presence · outage  results for health checks and the log
+//!   events      messages of the scripts ⇄ subscribers
+//!   request     encodes one pipelined request    record  hash ⇄ Record
+//!     │  cipher      encrypts values
+//!   lua/        steps inside the server          keys    prefix:root
 //! ```
 
 mod activity;
@@ -186,8 +186,11 @@ impl RedisStore {
 
     /// Returns `true` unless Redis has been unavailable for more than three seconds: no server
     /// could be reached that is a primary, has loaded its data and accepts the user. A cluster is
-    /// unavailable if none of its primaries can be used. This is for health checks; operations do not
-    /// depend on it.
+    /// unavailable if none of its primaries can be used. This is for health checks; operations do
+    /// not depend on it.
+    ///
+    /// A store from [`build`](RedisStoreBuilder::build) that has never connected is ready for the
+    /// first three seconds; one from [`connect`](RedisStoreBuilder::connect) has connected.
     ///
     /// A store that has not been used yet starts to connect when this is called in a tokio runtime.
     #[must_use]

@@ -81,7 +81,7 @@ impl Router {
         &self,
         request: &SessionRequest,
     ) -> Result<ServerReply, RequestError> {
-        let deadline = Instant::now() + self.config.deadline;
+        let deadline = Instant::now() + self.config.operation_timeout;
         let permit = match self.permits.try_acquire() {
             Ok(permit) => Some(permit),
             Err(_) => timeout_at(deadline, self.permits.acquire())
@@ -111,7 +111,7 @@ impl Router {
 
     /// Returns the servers that own slots, in a fixed order, and a hash of what each of them owns.
     pub(super) async fn layout(&self) -> Result<(Vec<Address>, u64), RedisError> {
-        let deadline = Instant::now() + self.config.deadline;
+        let deadline = Instant::now() + self.config.operation_timeout;
         let mut primaries = self.topology.primaries(deadline).await?;
         primaries.sort_unstable();
         Ok((primaries, self.topology.layout()))
@@ -123,7 +123,7 @@ impl Router {
         address: &Address,
         commands: &Pipeline,
     ) -> Result<Vec<Value>, RedisError> {
-        let deadline = Instant::now() + self.config.deadline;
+        let deadline = Instant::now() + self.config.operation_timeout;
         let _permit = timeout_at(deadline, self.permits.acquire())
             .await
             .map_err(|_| RedisError::new(RedisErrorKind::TimedOut, ""))?;
@@ -150,7 +150,7 @@ impl Router {
 
     /// Waits until requests can be sent.
     pub(super) async fn connected(&self) -> Result<(), RedisError> {
-        let deadline = Instant::now() + self.config.deadline.max(CONNECTED_WITHIN);
+        let deadline = Instant::now() + self.config.operation_timeout.max(CONNECTED_WITHIN);
         for address in self.topology.primaries(deadline).await? {
             self.server(address, Purpose::Default)
                 .connection(deadline)
@@ -172,7 +172,7 @@ impl Router {
     /// Connects to the current servers: without operations nothing else does.
     pub(super) async fn connect_all(&self) {
         if let Err(error) = self.connected().await {
-            tracing::debug!(cause = %error, "no server is connected yet");
+            tracing::debug!(cause = %error.flattened(), "no server is connected yet");
         }
         self.connecting.store(false, Relaxed);
     }
@@ -226,9 +226,9 @@ impl Router {
         }
     }
 
-    /// Pauses before the next attempt; fails with `error` if no time is left for its answer. A write
-    /// that was refused each time has not happened: one more attempt that is cut off would make
-    /// that uncertain.
+    /// Pauses before the next attempt; fails with `error` if no time is left for its answer. A
+    /// write that was refused each time has not happened: one more attempt that is cut off would
+    /// make that uncertain.
     async fn back_off(
         &self,
         request: &SessionRequest,
@@ -325,7 +325,7 @@ impl Router {
         // A server that was demoted may be about to be promoted again.
         let is_only_one = self.topology.is_fixed() && kind != RedisErrorKind::ReadOnly;
         // It has had no replacement for a whole timeout: other operations need the permit.
-        let is_late = server.down_for() >= self.config.deadline;
+        let is_late = server.down_for() >= self.config.operation_timeout;
         if is_refused || is_only_one || is_late {
             CommandFailure::Final(error)
         } else {

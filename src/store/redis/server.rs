@@ -65,7 +65,7 @@ impl RedisServer {
                 ServerState::Down(since, why) => {
                     let until = (*since + GONE_GRACE).min(deadline);
                     if Instant::now() >= until {
-                        return Err(why.again());
+                        return Err(why.flattened());
                     }
                     until
                 }
@@ -74,7 +74,7 @@ impl RedisServer {
             let changed = timeout_at(until, state.changed()).await;
             if changed.is_err() && Instant::now() >= deadline {
                 return Err(match &*state.borrow() {
-                    ServerState::Down(_, why) => why.again(),
+                    ServerState::Down(_, why) => why.flattened(),
                     _ => RedisError::new(RedisErrorKind::Unreachable, "connecting takes too long"),
                 });
             }
@@ -182,7 +182,7 @@ async fn open(
 }
 
 fn log(address: &Address, report: Option<OutageReport>, failure: &RedisError) {
-    let cause = failure.again();
+    let cause = failure.flattened();
     match report {
         Some(OutageReport::Begins) => tracing::warn!(%address, %cause, "Redis cannot be used"),
         Some(OutageReport::Lasts(lasted)) => {

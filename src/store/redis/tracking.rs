@@ -89,7 +89,10 @@ pub(super) async fn open(
             near_cache.warn_once(address, "the user must be allowed CLIENT TRACKING", &error);
         }
         // The connection is about to end as well.
-        Err(error) => tracing::debug!(%address, %error, "tracking cannot be tried"),
+        Err(error) => {
+            let cause = error.flattened();
+            tracing::debug!(%address, %cause, "the server closed the connection during the test of its tracking");
+        }
     }
     Ok((connection, driver))
 }

@@ -79,7 +79,7 @@ impl SnapshotStoreBuilder {
     ///
     /// For a single node that keeps its sessions in memory. Defaults to off: only
     /// [`save`](SnapshotStore::save) writes the file, and nothing else waits for the disk.
-    pub const fn every(mut self, interval: Duration) -> Self {
+    pub const fn interval(mut self, interval: Duration) -> Self {
         self.config.interval = Some(interval);
         self
     }
@@ -87,8 +87,9 @@ impl SnapshotStoreBuilder {
     /// Loads the saved sessions into `store`, and wraps it.
     ///
     /// An unreadable file is no error: it is set aside, and the reason is logged and reported in
-    /// [`loaded`](SnapshotStore::loaded). A file that a node of a cluster wrote while other members
-    /// remained is not used and left in place: it still has sessions that those have ended since.
+    /// [`load_report`](SnapshotStore::load_report). A file that a node of a cluster wrote while
+    /// other members remained is not used and left in place: it still has sessions that those have
+    /// ended since.
     ///
     /// # Errors
     ///
@@ -139,7 +140,7 @@ impl SnapshotStoreBuilder {
             return invalid("the name of an application is at most 64 bytes long");
         }
         if self.config.save_timeout.is_zero() || self.config.interval == Some(Duration::ZERO) {
-            return invalid("`save_timeout` and `every` must be greater than zero");
+            return invalid("`save_timeout` and `interval` must be greater than zero");
         }
         let lock = Lock::take(&paths)?;
         let mut opening = Opening {
@@ -204,7 +205,7 @@ impl Opening {
         let mut report = self.loaded.report;
         report.sessions = restored.sessions;
         report.refused = restored.refused;
-        report.took = self.began.elapsed();
+        report.elapsed = self.began.elapsed();
         let file = self.paths.file.display();
         if report.refused > 0 {
             tracing::error!(
@@ -217,7 +218,7 @@ impl Opening {
         tracing::info!(
             %file,
             sessions = report.sessions,
-            elapsed_ms = report.took.as_millis() as u64,
+            elapsed_ms = report.elapsed.as_millis() as u64,
             "a snapshot was loaded"
         );
         let shared = Arc::new(SnapshotShared {
@@ -227,7 +228,7 @@ impl Opening {
             journal,
             saving: Arc::default(),
             withheld: AtomicBool::new(self.withheld),
-            loaded: report,
+            load_report: report,
             _lock: self.lock,
         });
         let tasks = [periodic::start(&shared), withheld::start(&shared)];

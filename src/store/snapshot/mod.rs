@@ -11,7 +11,7 @@
 //! sessions that they have ended since, so it is used only together with one of them.
 //!
 //! Changes after the file was written are not saved. A crash therefore loses all sessions in
-//! memory, unless the file is written periodically ([`every`](SnapshotStoreBuilder::every)).
+//! memory, unless the file is written periodically ([`interval`](SnapshotStoreBuilder::interval)).
 //!
 //! ```text
 //!   open: lock ─► place ─► decoder ─► restore ─► consume        serve
@@ -97,7 +97,7 @@ struct SnapshotShared {
     saving: Arc<Mutex<()>>,
     /// Set if the file on disk was not used; the next file replaces it.
     withheld: AtomicBool,
-    loaded: LoadReport,
+    load_report: LoadReport,
     _lock: Lock,
 }
 
@@ -122,8 +122,8 @@ impl<S> SnapshotStore<S> {
 
     /// Returns the report of loading the file.
     #[must_use]
-    pub fn loaded(&self) -> &LoadReport {
-        &self.shared.loaded
+    pub fn load_report(&self) -> &LoadReport {
+        &self.shared.load_report
     }
 
     /// Writes all sessions to the file. Call it when the server has stopped: later changes are not
@@ -137,8 +137,8 @@ impl<S> SnapshotStore<S> {
     /// # Errors
     ///
     /// Fails if the file could not be written. An earlier file stays, unless the journal of
-    /// [`every`](SnapshotStoreBuilder::every) could not be written: then the file is removed, so
-    /// that it brings no session back.
+    /// [`interval`](SnapshotStoreBuilder::interval) could not be written: then the file is removed,
+    /// so that it brings no session back.
     ///
     /// # Cancel safety
     ///
@@ -227,7 +227,7 @@ impl<S: fmt::Debug> fmt::Debug for SnapshotStore<S> {
         f.debug_struct("SnapshotStore")
             .field("store", &self.store)
             .field("path", &self.shared.paths.file)
-            .field("loaded", &self.shared.loaded)
+            .field("load_report", &self.shared.load_report)
             .finish()
     }
 }

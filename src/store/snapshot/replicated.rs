@@ -35,8 +35,8 @@ impl SnapshotStoreBuilder {
     /// # Errors
     ///
     /// As [`open`](Self::open), and if the node cannot start; the file is then untouched.
-    /// [`every`](Self::every) is refused: after a crash of one node, the others still have its
-    /// sessions.
+    /// [`interval`](Self::interval) is refused: after a crash of one node, the others still have
+    /// its sessions.
     pub async fn start(
         self,
         node: ReplicatedStoreBuilder,
@@ -44,7 +44,7 @@ impl SnapshotStoreBuilder {
         if self.is_periodic() {
             return Err(SnapshotError::new(
                 SnapshotErrorKind::Invalid,
-                "`every` is available for a memory store only",
+                "`interval` is available for a memory store only",
             ));
         }
         let (mut opening, loaded) = self.load().await?;

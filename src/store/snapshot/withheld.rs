@@ -63,10 +63,10 @@ impl SnapshotShared {
     pub(super) fn warn_ignored(&self) {
         tracing::warn!(
             file = %self.paths.file.display(),
-            sessions = self.loaded.withheld,
-            stayed = ?self.loaded.stayed,
-            "a snapshot was written while other members stayed, and none of them is here: it is not \
-             used"
+            sessions = self.load_report.withheld,
+            stayed = ?self.load_report.stayed,
+            "a snapshot was written while other members remained, and none of them has been \
+             contacted: it is not used"
         );
     }
 }

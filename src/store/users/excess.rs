@@ -84,10 +84,10 @@ pub(super) async fn end_oldest(
     live.truncate(excess);
     over.extend(live);
     if !over.is_empty() {
-        let ended = over.len();
         info!(
             limit = max,
-            ended, "a user has too many sessions: the oldest are ended"
+            sessions = over.len(),
+            "a user has too many sessions: the oldest are deleted"
         );
     }
     delete_all(store, &late, EndReason::User).await?;

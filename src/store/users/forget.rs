@@ -67,7 +67,7 @@ pub(crate) async fn forget_moved(store: &dyn ErasedStore, user: &UserKey, moved:
 fn note_failure(forgotten: Result<(), StoreError>) {
     if let Err(error) = forgotten {
         debug!(
-            error = &error as &dyn std::error::Error,
+            cause = &error as &dyn std::error::Error,
             "ended sessions stay in a user's list"
         );
     }

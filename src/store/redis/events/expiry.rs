@@ -41,7 +41,8 @@ pub(super) async fn keep_looking(shared: Weak<RedisShared>) {
                 let shared = shared.clone();
                 looks.spawn(async move {
                     if let Err(error) = shared.look(&key, known).await {
-                        tracing::debug!(%key, %error, "cannot look whether a session has expired");
+                        let cause = &error as &dyn std::error::Error;
+                        tracing::debug!(%key, cause, "cannot check whether a session has expired");
                     }
                 });
             }

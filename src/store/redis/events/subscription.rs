@@ -49,7 +49,10 @@ pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
                     });
                 }
             }
-            Err(error) => tracing::debug!(%error, "it is not known which servers have events"),
+            Err(error) => {
+                let cause = error.flattened();
+                tracing::debug!(%cause, "cannot determine which servers have events");
+            }
         }
         let is_complete =
             !servers.is_empty() && servers.values().all(|server| *server.is_up.borrow());
@@ -75,7 +78,7 @@ pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
 
 /// Which channels to subscribe to at which server.
 async fn wanted(shared: &RedisShared) -> Result<HashMap<Address, Vec<String>>, RedisError> {
-    let deadline = Instant::now() + shared.config.deadline;
+    let deadline = Instant::now() + shared.config.operation_timeout;
     let primaries = shared.router.topology.primaries(deadline).await?;
     let mut wanted: HashMap<_, _> = primaries.into_iter().map(|it| (it, Vec::new())).collect();
     let sharded = shared.events.channels.sharded();

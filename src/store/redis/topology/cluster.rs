@@ -135,7 +135,9 @@ impl ClusterTopology {
             self.mark_stale();
             if timeout_at(deadline, reads.changed()).await.is_err() {
                 let failure = self.shared.failure.read();
-                let failure = failure.ok().and_then(|f| f.as_ref().map(RedisError::again));
+                let failure = failure
+                    .ok()
+                    .and_then(|f| f.as_ref().map(RedisError::flattened));
                 return Err(failure.unwrap_or_else(|| {
                     let detail = "no node owns this session's slot";
                     RedisError::new(RedisErrorKind::ClusterDown, detail)
@@ -291,7 +293,7 @@ async fn keep_reading(shared: Arc<ClusterShared>, mut end: watch::Receiver<()>) 
                 shared.reads.send_modify(|reads| *reads += 1);
             }
             Err(error) => {
-                tracing::debug!(error = %error.again(), "the slot table cannot be read");
+                tracing::debug!(cause = %error.flattened(), "the slot table cannot be read");
                 if let Ok(mut failure) = shared.failure.write() {
                     *failure = Some(error);
                 }

@@ -197,8 +197,8 @@ impl Journal {
                 tracing::error!(
                     file = %paths.file.display(),
                     cause = %error,
-                    "the journal of ended sessions cannot be written; the snapshot was removed, so \
-                     that it cannot bring them back"
+                    "cannot write the journal of ended sessions; the snapshot was removed, because it \
+                     could restore them"
                 );
             }
             Err(second) => {
@@ -207,8 +207,8 @@ impl Journal {
                     file = %paths.file.display(),
                     cause = %error,
                     removal = %second,
-                    "the journal of ended sessions cannot be written, and the snapshot not be \
-                     removed: logouts are not acknowledged"
+                    "cannot write the journal or remove the snapshot; logouts fail until the disk is \
+                     writable"
                 );
             }
         }

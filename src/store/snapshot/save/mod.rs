@@ -57,20 +57,19 @@ pub(super) async fn save(shared: &Arc<SnapshotShared>) -> Result<SaveReport, Sna
             file = %shared.paths.file.display(),
             sessions = report.sessions,
             unwritten = report.unwritten,
-            elapsed_ms = report.took.as_millis() as u64,
+            elapsed_ms = report.elapsed.as_millis() as u64,
             "the time to write a snapshot was not enough; raise `save_timeout`"
         ),
         Ok(report) => tracing::info!(
             file = %shared.paths.file.display(),
             sessions = report.sessions,
             bytes = report.bytes,
-            elapsed_ms = report.took.as_millis() as u64,
+            elapsed_ms = report.elapsed.as_millis() as u64,
             "a snapshot was written"
         ),
         Err(error) => tracing::error!(
             file = %shared.paths.file.display(),
-            %error,
-            cause = std::error::Error::source(error),
+            cause = error as &dyn std::error::Error,
             "a snapshot cannot be written"
         ),
     }
@@ -119,7 +118,7 @@ impl SnapshotShared {
             tombstones: totals.tombstones,
             unwritten,
             bytes,
-            took: began.elapsed(),
+            elapsed: began.elapsed(),
         })
     }
 

@@ -64,7 +64,7 @@ async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
 
     let store = directory.builder().open(MemoryStore::new()).await;
     let store = store.expect("it can be opened");
-    assert_eq!(store.loaded().quarantined, None);
+    assert_eq!(store.load_report().quarantined, None);
     assert!(find(&store, &first).await.is_some());
     assert!(find(&store, &second).await.is_none());
 }

@@ -18,7 +18,7 @@ pub(super) struct NamedPrimary {
 #[derive(Debug, Default)]
 struct SentinelState {
     /// `None` while the sentinel cannot be asked.
-    now: Option<NamedPrimary>,
+    named: Option<NamedPrimary>,
     /// The epoch of the last answer.
     epoch: u64,
     /// The number of times that the sentinel has restarted its count of elections.
@@ -39,25 +39,25 @@ impl SentinelAnswers {
     }
 
     /// Records an answer. Returns `true` if it differs from the previous one.
-    pub(super) fn answer(&mut self, sentinel: usize, named: NamedPrimary) -> bool {
-        let opinion = &mut self.0[sentinel];
-        if named.epoch < opinion.epoch {
-            opinion.restarts += 1;
+    pub(super) fn record(&mut self, sentinel: usize, named: NamedPrimary) -> bool {
+        let state = &mut self.0[sentinel];
+        if named.epoch < state.epoch {
+            state.restarts += 1;
         }
-        opinion.epoch = named.epoch;
-        let changed = opinion.now.as_ref() != Some(&named);
-        opinion.now = Some(named);
+        state.epoch = named.epoch;
+        let changed = state.named.as_ref() != Some(&named);
+        state.named = Some(named);
         changed
     }
 
     /// Records that the sentinel cannot be asked. Returns `true` if it had an answer.
     pub(super) fn withdraw(&mut self, sentinel: usize) -> bool {
-        self.0[sentinel].now.take().is_some()
+        self.0[sentinel].named.take().is_some()
     }
 
     /// The servers that are currently named, once for each sentinel.
-    pub(super) fn answers(&self) -> Vec<Address> {
-        let named = self.0.iter().filter_map(|opinion| opinion.now.as_ref());
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let named = self.0.iter().filter_map(|state| state.named.as_ref());
         named.map(|named| named.address.clone()).collect()
     }
 
@@ -69,7 +69,7 @@ impl SentinelAnswers {
         are_one: impl Fn(&Address, &Address) -> bool,
     ) -> Vec<Address> {
         let mut candidates: Vec<PrimaryCandidate> = Vec::new();
-        for named in self.0.iter().filter_map(|opinion| opinion.now.as_ref()) {
+        for named in self.0.iter().filter_map(|state| state.named.as_ref()) {
             let same = candidates
                 .iter_mut()
                 .find(|candidate| are_one(&candidate.address, &named.address));
@@ -88,8 +88,8 @@ impl SentinelAnswers {
         }
         if candidates.len() == 1 {
             // They agree: from here on their epochs are compared again.
-            for opinion in &mut self.0 {
-                opinion.restarts = 0;
+            for state in &mut self.0 {
+                state.restarts = 0;
             }
         }
         let by_epoch = self.count_together();
@@ -110,8 +110,8 @@ impl SentinelAnswers {
         let mut restarts = self
             .0
             .iter()
-            .filter(|opinion| opinion.now.is_some())
-            .map(|opinion| opinion.restarts);
+            .filter(|state| state.named.is_some())
+            .map(|state| state.restarts);
         let first = restarts.next();
         restarts.all(|restarts| Some(restarts) == first)
     }
@@ -142,11 +142,11 @@ mod tests {
     fn after_a_failover_the_latest_election_counts() {
         let mut answers = SentinelAnswers::new(3);
         for sentinel in 0..3 {
-            assert!(answers.answer(sentinel, named(7, "old")));
+            assert!(answers.record(sentinel, named(7, "old")));
         }
-        assert!(!answers.answer(0, named(7, "old")));
+        assert!(!answers.record(0, named(7, "old")));
         assert_eq!(ranking(&mut answers, "old"), ["old"]);
-        assert!(answers.answer(1, named(8, "new")));
+        assert!(answers.record(1, named(8, "new")));
         assert_eq!(ranking(&mut answers, "old"), ["new", "old"]);
     }
 
@@ -155,16 +155,16 @@ mod tests {
     fn repaired_sentinels_count_anew() {
         let mut answers = SentinelAnswers::new(3);
         for sentinel in 0..3 {
-            answers.answer(sentinel, named(7, "old"));
+            answers.record(sentinel, named(7, "old"));
         }
-        answers.answer(0, named(0, "new"));
+        answers.record(0, named(0, "new"));
         assert_eq!(ranking(&mut answers, "old"), ["old", "new"]);
-        answers.answer(1, named(0, "new"));
+        answers.record(1, named(0, "new"));
         assert_eq!(ranking(&mut answers, "old"), ["new", "old"]);
-        answers.answer(2, named(0, "new"));
+        answers.record(2, named(0, "new"));
         assert_eq!(ranking(&mut answers, "old"), ["new"]);
         // From then on elections are compared again.
-        answers.answer(2, named(1, "newer"));
+        answers.record(2, named(1, "newer"));
         assert_eq!(ranking(&mut answers, "new"), ["newer", "new"]);
     }
 
@@ -173,12 +173,12 @@ mod tests {
     fn sentinels_that_cannot_be_asked_do_not_count() {
         let mut answers = SentinelAnswers::new(3);
         for sentinel in 0..3 {
-            answers.answer(sentinel, named(7, "old"));
+            answers.record(sentinel, named(7, "old"));
         }
         assert!(answers.withdraw(1));
         assert!(!answers.withdraw(1));
         answers.withdraw(2);
-        answers.answer(0, named(0, "new"));
+        answers.record(0, named(0, "new"));
         assert_eq!(ranking(&mut answers, "old"), ["new"]);
     }
 
@@ -186,9 +186,9 @@ mod tests {
     #[test]
     fn one_server_with_two_names_keeps_the_one_that_is_known() {
         let mut answers = SentinelAnswers::new(3);
-        answers.answer(0, named(3, "host"));
-        answers.answer(1, named(3, "10.0.0.1"));
-        answers.answer(2, named(3, "host"));
+        answers.record(0, named(3, "host"));
+        answers.record(1, named(3, "10.0.0.1"));
+        answers.record(2, named(3, "host"));
         for known in ["host", "10.0.0.1"] {
             let ranking = answers.ranking(Some(&address(known)), |_, _| true);
             assert_eq!(ranking, [address(known)]);

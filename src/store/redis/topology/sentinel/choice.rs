@@ -24,8 +24,8 @@ pub(super) async fn keep_choosing(shared: Arc<SentinelShared>, mut end: watch::R
         let choosing = async {
             // The changes are read below.
             let _ = timeout(CHOOSE_EVERY, shared.changed.notified()).await;
-            let answers = shared.answers().answers();
-            log(&mut outage, answers.is_empty());
+            let answers = shared.answers().addresses();
+            log(&mut outage, answers.is_empty(), &shared);
             let known = shared.primary.borrow().clone();
             if answers.iter().any(|named| Some(named) != known.as_ref()) {
                 choose(&shared, known.as_ref(), answers, &mut names).await;
@@ -39,7 +39,7 @@ pub(super) async fn keep_choosing(shared: Arc<SentinelShared>, mut end: watch::R
 }
 
 /// Logs that no sentinel can be asked, and the end of that.
-fn log(outage: &mut Outage, is_silent: bool) {
+fn log(outage: &mut Outage, is_silent: bool, shared: &SentinelShared) {
     let now = Instant::now();
     if !is_silent {
         if let Some(lasted) = outage.ends(now) {
@@ -51,12 +51,14 @@ fn log(outage: &mut Outage, is_silent: bool) {
         }
         return;
     }
-    match outage.fails(now) {
+    let report = outage.fails(now);
+    let cause = shared.failure().map(|failure| failure.to_string());
+    match report {
         Some(OutageReport::Lasts(lasted)) => {
             let elapsed_ms = lasted.as_millis() as u64;
-            tracing::warn!(elapsed_ms, "no sentinel names a primary");
+            tracing::warn!(elapsed_ms, cause, "no sentinel names a primary");
         }
-        Some(OutageReport::Begins) => tracing::warn!("no sentinel names a primary"),
+        Some(OutageReport::Begins) => tracing::warn!(cause, "no sentinel names a primary"),
         None => {}
     }
 }

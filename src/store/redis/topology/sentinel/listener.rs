@@ -27,7 +27,9 @@ pub(super) async fn keep_listening(
     loop {
         tokio::select! {
             Err(error) = listen(number, sentinel, &shared) => {
-                tracing::debug!(%sentinel, error = %error.again(), "a sentinel cannot be used");
+                let failure = error.flattened();
+                tracing::debug!(address = %sentinel, cause = %failure, "a sentinel cannot be used");
+                shared.record_failure(failure);
             }
             _ = end.changed() => return,
         }
@@ -41,8 +43,8 @@ pub(super) async fn keep_listening(
     }
 }
 
-/// Asks for the primary repeatedly: when the sentinel announces a change, when an operation suspects
-/// one, and once a second.
+/// Asks for the primary repeatedly: when the sentinel announces a change, when an operation
+/// suspects one, and once a second.
 async fn listen(
     number: usize,
     sentinel: &Address,
@@ -63,9 +65,9 @@ async fn listen(
         .map_err(|_| silent())??;
     let _driver = AbortOnDrop(driver);
     loop {
-        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, master_name)).await;
+        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, sentinel, master_name)).await;
         let named = asked.map_err(|_| silent())??;
-        if shared.answers().answer(number, named) {
+        if shared.answers().record(number, named) {
             shared.changed.notify_one();
         }
         tokio::select! {
@@ -101,13 +103,14 @@ async fn subscribe(
 
 async fn ask(
     connection: &mut MultiplexedConnection,
+    sentinel: &Address,
     name: &str,
 ) -> Result<NamedPrimary, RedisError> {
     let mut question = redis::pipe();
     question.cmd("SENTINEL").arg("MASTER").arg(name);
     let broken = |error: redis::RedisError| {
-        let what = format!("no answer of a sentinel about `{name}`");
-        RedisError::new(RedisErrorKind::Unreachable, what).with_source(error)
+        let message = format!("{sentinel} gives no answer about `{name}`");
+        RedisError::new(RedisErrorKind::Unreachable, message).with_source(error)
     };
     let replies = connection.send_packed_commands(&question, 0, 1).await;
     let mut replies = replies.map_err(broken)?;
@@ -133,7 +136,7 @@ async fn ask(
     named.ok_or_else(|| {
         RedisError::new(
             RedisErrorKind::Unexpected,
-            format!("a sentinel about `{name}`"),
+            format!("{sentinel} about `{name}`"),
         )
     })
 }

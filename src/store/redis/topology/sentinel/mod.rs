@@ -5,8 +5,8 @@
 //! sentinels are updated at different times; the answer of the latest election takes precedence.
 //! Sentinels that were repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed restart their count of
 //! elections: while those and others disagree, the majority decides. If the answers differ, only a
-//! server that reports itself as a primary is chosen. Answers that name one server in two ways, by a
-//! host name and by an address, count as equal.
+//! server that reports itself as a primary is chosen. Answers that name one server in two ways, by
+//! a host name and by an address, count as equal.
 
 mod answers;
 mod choice;
@@ -46,6 +46,8 @@ struct SentinelShared {
     changed: Notify,
     stale: Notify,
     near_cache: Option<Arc<NearCache>>,
+    /// The latest failure of a sentinel.
+    failure: Mutex<Option<RedisError>>,
 }
 
 impl SentinelTopology {
@@ -59,6 +61,7 @@ impl SentinelTopology {
                 changed: Notify::new(),
                 stale: Notify::new(),
                 near_cache,
+                failure: Mutex::default(),
             }),
             listening: OnceLock::new(),
         }
@@ -80,9 +83,13 @@ impl SentinelTopology {
         {
             return Ok(address.clone());
         }
-        let detail = "no sentinel names a primary: check their addresses, their credentials, and \
-                      the primary's name";
-        Err(RedisError::new(RedisErrorKind::Unreachable, detail))
+        let message = "no sentinel names a primary: check their addresses, their credentials, TLS, \
+                       and the master name";
+        let error = RedisError::new(RedisErrorKind::Unreachable, message);
+        Err(match self.shared.failure() {
+            Some(failure) => error.with_source(failure),
+            None => error,
+        })
     }
 
     pub(super) fn is_primary(&self, address: &Address) -> bool {
@@ -97,6 +104,14 @@ impl SentinelTopology {
 impl SentinelShared {
     fn answers(&self) -> MutexGuard<'_, SentinelAnswers> {
         lock(&self.answers)
+    }
+
+    fn failure(&self) -> Option<RedisError> {
+        lock(&self.failure).as_ref().map(RedisError::flattened)
+    }
+
+    fn record_failure(&self, failure: RedisError) {
+        *lock(&self.failure) = Some(failure);
     }
 
     fn publish(&self, address: &Address) {
@@ -125,3 +140,6 @@ impl Drop for AbortOnDrop {
 
 /// How long a sentinel, a server or a name server may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
