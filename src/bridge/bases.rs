@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
 
-use crate::bridge::content::EncodedRecord;
+use crate::bridge::conversion::EncodedRecord;
 use crate::session::{Record, Root, Value};
 use crate::sync::lock;
 

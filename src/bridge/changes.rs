@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use crate::bridge::bases::Base;
-use crate::bridge::content::{EXPIRY, EncodedRecord, StoreKey};
+use crate::bridge::conversion::{EXPIRY, EncodedRecord, StoreKey};
 use crate::session::{Changes, Login, Timestamp, Value, json};
 
 impl EncodedRecord {

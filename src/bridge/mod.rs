@@ -4,14 +4,14 @@
 //! with the one that the same request has loaded ([`bases`]) and commits what differs, attribute by
 //! attribute ([`changes`]). An id of tower-sessions is hashed before it reaches the store, and the
 //! expiry date becomes an idle time, so that nodes whose clocks differ agree about it
-//! ([`content`]).
+//! ([`conversion`]).
 //!
 //! It does not extend what tower-sessions does: a new id is a new session, and nothing but a save
 //! counts as a use.
 
 mod bases;
 mod changes;
-mod content;
+mod conversion;
 mod versions;
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 use tracing::warn;
 
 use self::bases::{Base, Bases, MapFingerprint};
-use self::content::{EncodedRecord, StoreKey, idle_until};
+use self::conversion::{EncodedRecord, StoreKey, idle_until};
 use crate::clock;
 use crate::error::StoreError;
 use crate::middleware::limits::Limits;
@@ -59,6 +59,13 @@ use crate::store::erased::ErasedStore;
 /// - The store, its files, its peers and the logs have hashes of the ids, and no ids.
 /// - A store that fails is an error, never a session that is not there.
 ///
+/// tower-sessions gives a session another id by deleting it and saving a new one, which the bridge
+/// cannot distinguish from a logout and a new visit. [Events](crate::SessionStore::events) of the
+/// store therefore report `cycle_id` as [`Deleted`](crate::SessionEventKind::Deleted) with
+/// [`EndReason::Logout`](crate::EndReason::Logout), followed by
+/// [`Created`](crate::SessionEventKind::Created), and never as
+/// [`Rotated`](crate::SessionEventKind::Rotated).
+///
 /// What differs from this crate's own layer is in the guide:
 /// [`guide::tower_sessions`](crate::guide::tower_sessions).
 #[derive(Clone)]
@@ -68,7 +75,7 @@ pub struct TowerSessions {
     limits: Limits,
 }
 
-/// Why an operation has failed, in the cases of tower-sessions. The text quotes no data.
+/// The error of an operation, by the kinds of tower-sessions. The text quotes no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum BridgeError {
     Encode(String),
@@ -76,7 +83,7 @@ enum BridgeError {
     Backend(String),
 }
 
-/// What tower-sessions keeps of a session, without its id.
+/// The attributes and the expiry date of a record of tower-sessions.
 type RecordParts = (HashMap<String, Json>, SystemTime);
 
 impl TowerSessions {
@@ -128,10 +135,10 @@ impl TowerSessions {
         let Some(record) = self.fetch(&key).await? else {
             return Ok(None);
         };
-        if content::has_expired(&record, clock::now()) {
+        if conversion::has_expired(&record, clock::now()) {
             return Ok(None);
         }
-        let loose = content::decode(&record)?;
+        let loose = conversion::decode(&record)?;
         let print = MapFingerprint::of(&loose.0);
         self.bases.put(key.root, print, Base::loaded(record));
         Ok(Some(loose))

@@ -85,8 +85,7 @@ impl<S: SessionStore> FailingStore<S> {
     }
 
     fn check(&self, is_read: bool) -> Result<(), StoreError> {
-        let fault = *lock(&self.fault);
-        let fault = fault.filter(|fault| fault.reads || !is_read);
+        let fault = lock(&self.fault).filter(|fault| fault.reads || !is_read);
         let wanted = "the test wants it to fail";
         match fault.map(|fault| fault.kind) {
             None => Ok(()),

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::error::StoreError;
 use crate::session::{Record, Root, Timestamp};
 use crate::store::export::{EntryState, Restored, SnapshotSource, StoredEntry};
-
 use crate::store::memory::{MemoryShared, MemoryStore, counted, expiry, reserve};
 
 impl SnapshotSource for MemoryStore {

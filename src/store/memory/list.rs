@@ -2,7 +2,6 @@
 
 use crate::clock;
 use crate::session::{PageBuilder, Root, SLOTS, SessionPage};
-
 use crate::store::memory::MemoryShared;
 
 impl MemoryShared {

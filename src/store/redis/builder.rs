@@ -285,7 +285,7 @@ impl RedisStoreBuilder {
     }
 
     fn config(self) -> Result<RedisConfig, RedisError> {
-        let wrong = |what: &str| Err(RedisError::new(RedisErrorKind::Config, what));
+        let wrong = |message: &str| Err(RedisError::new(RedisErrorKind::Config, message));
         let mut url = match self.place {
             UrlSource::Text(text) => Url::parse(&text)?,
             UrlSource::Url(url) => url,

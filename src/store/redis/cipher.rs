@@ -97,12 +97,14 @@ impl ValueCipher {
             msg: value,
             aad: &associated_data(key, name),
         };
-        let encrypted = first.cipher.encrypt(&XNonce::from(nonce), payload);
-        let encrypted = encrypted.map_err(|_| wrong("a value is too long"))?;
+        let encrypted = first
+            .cipher
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| wrong("a value is too long"))?;
         Ok([&first.number[..], &nonce, &encrypted].concat())
     }
 
-    /// Decrypts what [`seal`](Self::seal) has returned for this session and attribute.
+    /// Decrypts what [`encrypt`](Self::encrypt) has returned for this session and attribute.
     pub(super) fn decrypt(
         &self,
         key: &[u8],
@@ -154,8 +156,8 @@ fn associated_data(key: &[u8], name: &str) -> Vec<u8> {
     [VALUE_DOMAIN, &[length], key, name.as_bytes()].concat()
 }
 
-pub(super) fn wrong(what: &str) -> RedisError {
-    RedisError::new(RedisErrorKind::Encryption, what)
+pub(super) fn wrong(message: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Encryption, message)
 }
 
 /// The most keys of a store: every value of an unknown key is compared with all of them.
@@ -178,9 +180,9 @@ mod tests {
     }
 
     #[test]
-    fn what_one_key_has_sealed_is_opened_in_its_place_only() {
+    fn what_one_key_has_encrypted_is_decrypted_in_its_place_only() {
         let (old, new) = (cipher(&[1]), cipher(&[2, 1]));
-        let encrypted = old.encrypt(KEY, "cart", b"jtrue").expect("it is sealed");
+        let encrypted = old.encrypt(KEY, "cart", b"jtrue").expect("it is encrypted");
         assert!(!encrypted.windows(5).any(|part| part == b"jtrue"));
         for cipher in [&old, &new] {
             let opened = cipher
@@ -188,8 +190,8 @@ mod tests {
                 .expect("it has the key");
             assert_eq!(opened, b"jtrue");
         }
-        let again = new.encrypt(KEY, "cart", b"jtrue").expect("it is sealed");
-        let third = new.encrypt(KEY, "cart", b"jtrue").expect("it is sealed");
+        let again = new.encrypt(KEY, "cart", b"jtrue").expect("it is encrypted");
+        let third = new.encrypt(KEY, "cart", b"jtrue").expect("it is encrypted");
         assert_ne!(again[4..28], third[4..28], "no nonce comes twice");
         let elsewhere: [(&[u8], &str, &[u8]); 8] = [
             (KEY, "cart", &again[..]),
@@ -212,7 +214,7 @@ mod tests {
             forged[at] ^= 1;
             assert!(old.decrypt(KEY, "cart", &forged).is_err(), "{at}");
         }
-        let empty = old.encrypt(KEY, "", b"").expect("it is sealed");
+        let empty = old.encrypt(KEY, "", b"").expect("it is encrypted");
         assert_eq!(old.decrypt(KEY, "", &empty).expect("it has the key"), b"");
     }
 
@@ -221,7 +223,7 @@ mod tests {
     fn the_format_of_an_encrypted_value_stays() {
         let cipher = cipher(&[7]);
         let encrypted = cipher.encrypt_with([9; 24], KEY, "cart", b"jtrue");
-        let encrypted = encrypted.expect("it is sealed");
+        let encrypted = encrypted.expect("it is encrypted");
         let hex: String = encrypted.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, GOLDEN);
     }

@@ -7,7 +7,6 @@ use redis::Value as Reply;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, Root, SecretHash, Timestamp};
-
 use crate::store::redis::RedisShared;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 use crate::store::redis::operations::unreadable;
@@ -36,16 +35,17 @@ impl RedisShared {
             Vec::new()
         };
         let args = arguments(base, changes, self.mark(), origin);
-        let args = append(args, changes, self.values(&redis_key));
-        let args = args.map_err(|error| error.into_store_error(false))?;
+        let args = append(args, changes, self.values(&redis_key))
+            .map_err(|error| error.into_store_error(false))?;
         // Dropped when the commit is over, with any result: no copy is older than this.
         let _lease = self
             .near_cache
             .as_ref()
             .map(|near_cache| near_cache.lease(key, true));
         let answer = self.run(key, Script::Commit, args, rotates).await?;
-        let outcome = self.outcome(key, answer, base, changes)?;
-        let outcome = outcome.map_err(|error| error.into_store_error(true))?;
+        let outcome = self
+            .outcome(key, answer, base, changes)?
+            .map_err(|error| error.into_store_error(true))?;
         if let Outcome::Committed(record) = &outcome {
             self.events.note(key, record);
         }
@@ -114,8 +114,9 @@ fn arguments(
         Some(born) => born.user(),
         None => login.and_then(|login| login.user),
     };
-    let secret = rotation.map(|rotation| rotation.to);
-    let secret = secret.or_else(|| born.map(|born| born.hash));
+    let secret = rotation
+        .map(|rotation| rotation.to)
+        .or_else(|| born.map(|born| born.hash));
     let former = rotation.map(|rotation| rotation.from);
     let hash = |hash: SecretHash| hash.to_bytes().to_vec();
     let (expected, version) = changes.expected().unzip();
@@ -174,14 +175,14 @@ fn composed(
 pub(super) fn timed(rest: Vec<Reply>) -> Result<(ServerClock, Reply), RedisError> {
     let here = clock::now();
     let mut rest = rest.into_iter();
-    let (Some(Reply::BulkString(there)), Some(what)) = (rest.next(), rest.next()) else {
+    let (Some(Reply::BulkString(there)), Some(reply)) = (rest.next(), rest.next()) else {
         return Err(odd());
     };
     let there = str::from_utf8(&there)
         .ok()
-        .and_then(|text| text.parse().ok());
-    let there = there.ok_or_else(odd)?;
-    Ok((ServerClock { there, here }, what))
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(odd)?;
+    Ok((ServerClock { there, here }, reply))
 }
 
 fn odd() -> RedisError {

@@ -55,10 +55,10 @@ pub(super) async fn connect(
             RedisError::new(RedisErrorKind::Unreachable, message).with_source(error),
         )
     };
-    let stream = TcpStream::connect((address.host.as_str(), address.port))
+    let tcp = TcpStream::connect((address.host.as_str(), address.port))
         .await
         .map_err(unreachable)?;
-    let stream = MonitoredStream::new(stream).map_err(unreachable)?;
+    let stream = MonitoredStream::new(tcp).map_err(unreachable)?;
     let activity = stream.activity().clone();
     let mut options = AsyncConnectionConfig::new()
         .set_response_timeout(None)

@@ -91,8 +91,10 @@ impl RedisConnection {
             return Ok(());
         }
         for role in [RoleCommand::Role, RoleCommand::Info] {
-            let replies = self.send_unchecked(&role.pipeline()).await;
-            let replies = replies.map_err(CommandFailure::into_error)?;
+            let replies = self
+                .send_unchecked(&role.pipeline())
+                .await
+                .map_err(CommandFailure::into_error)?;
             match replies.first().and_then(|reply| role.is_primary(reply)) {
                 Some(true) => {
                     self.role = role;
@@ -219,12 +221,12 @@ impl RedisConnection {
         let mut answer = std::pin::pin!(self.send_unchecked(pipeline));
         let mut silent_since = sent_at;
         loop {
-            let until = silent_since + limit;
-            let until = deadline.map_or(until, |deadline| until.min(deadline));
+            let silent_until = silent_since + limit;
+            let until = deadline.map_or(silent_until, |deadline| silent_until.min(deadline));
             if let Ok(answer) = timeout_at(until, &mut answer).await {
                 return answer;
             }
-            let what = if deadline == Some(until) {
+            let message = if deadline == Some(until) {
                 // Without a pause: the caller's own time limit passes at about the same time.
                 let arrived = self.activity.arrived().max(sent_at);
                 if arrived + limit <= Instant::now() {
@@ -242,7 +244,7 @@ impl RedisConnection {
                 self.close();
                 "no data moves on the connection"
             };
-            let error = RedisError::new(RedisErrorKind::TimedOut, what);
+            let error = RedisError::new(RedisErrorKind::TimedOut, message);
             return Err(CommandFailure::Broken(error));
         }
     }

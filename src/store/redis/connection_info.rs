@@ -27,8 +27,10 @@ impl Url {
     pub(super) fn of_cluster<I: IntoConnectionInfo>(
         nodes: impl IntoIterator<Item = I>,
     ) -> Result<Self, RedisError> {
-        let nodes = nodes.into_iter().map(Self::of_server);
-        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let nodes = nodes
+            .into_iter()
+            .map(Self::of_server)
+            .collect::<Result<Vec<_>, _>>()?;
         let Some(first) = nodes.first() else {
             return Err(wrong("a cluster without a node"));
         };
@@ -84,8 +86,8 @@ fn address(address: &ConnectionAddr) -> Result<(Address, bool), RedisError> {
     let host = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let host = host.to_owned();
+        .unwrap_or(host)
+        .to_owned();
     Ok((Address { host, port }, tls))
 }
 
@@ -96,10 +98,10 @@ fn credentials(settings: &RedisConnectionInfo) -> Credentials {
     }
 }
 
-fn wrong(what: &str) -> RedisError {
+fn wrong(message: &str) -> RedisError {
     RedisError::new(
         RedisErrorKind::Config,
-        format!("connection settings: {what}"),
+        format!("connection settings: {message}"),
     )
 }
 

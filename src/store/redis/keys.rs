@@ -1,7 +1,6 @@
 //! The keys of sessions in Redis.
 
 use crate::session::Root;
-
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// The prefix of every key that a store uses, which separates them from other keys of the database.

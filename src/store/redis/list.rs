@@ -10,7 +10,6 @@ use redis::{Pipeline, Value as Reply};
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{SessionCursor, SessionInfo, SessionPage};
-
 use crate::store::redis::RedisShared;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 use crate::store::redis::operations::server_time;
@@ -112,8 +111,11 @@ impl RedisShared {
         primary: &Address,
         keys: &[Vec<u8>],
     ) -> Result<Vec<SessionInfo>, RedisError> {
-        let roots = keys.iter().filter_map(|key| self.config.prefix.parse(key));
-        let roots: Vec<_> = roots.filter(|root| !root.is_index()).collect();
+        let roots: Vec<_> = keys
+            .iter()
+            .filter_map(|key| self.config.prefix.parse(key))
+            .filter(|root| !root.is_index())
+            .collect();
         if roots.is_empty() {
             return Ok(Vec::new());
         }

@@ -72,7 +72,6 @@ use crate::session::{
     Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor,
     SessionPage,
 };
-
 use crate::store::SessionStore;
 use config::{RedisConfig, TOMBSTONE};
 use events::{Events, reason_number};

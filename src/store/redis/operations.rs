@@ -8,7 +8,6 @@ use redis::Value as Reply;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Loaded, Record, Root, SecretHash};
-
 use crate::store::redis::RedisShared;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::CacheSource;
@@ -64,8 +63,9 @@ impl RedisShared {
         let mut replies = reply.replies;
         let fields = replies.pop().unwrap_or_default();
         let there = server_time(replies.first()).map_err(|e| e.into_store_error(false))?;
-        let record = self.decode(key, fields, ServerClock { there, here });
-        let record = record.map_err(|error| error.into_store_error(false))?;
+        let record = self
+            .decode(key, fields, ServerClock { there, here })
+            .map_err(|error| error.into_store_error(false))?;
         let live = record.filter(|record| record.is_live(here));
         Ok(live.map(|record| (Arc::new(record), reply.source)))
     }
@@ -102,8 +102,8 @@ impl RedisShared {
                 _ => 0,
             };
             if confirmed < i64::from(replicas.count) {
-                let detail = format!("{confirmed} of {}", replicas.count);
-                let error = RedisError::new(RedisErrorKind::Unreplicated, detail);
+                let message = format!("{confirmed} of {}", replicas.count);
+                let error = RedisError::new(RedisErrorKind::Unreplicated, message);
                 return Err(error.into_store_error(true));
             }
         }
@@ -144,8 +144,8 @@ pub(super) fn unreadable(answer: &ScriptReply) -> StoreError {
             RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false)
         }
         ScriptReply::Unknown => {
-            let detail = "it is not known whether an earlier attempt took effect";
-            RedisError::new(RedisErrorKind::TimedOut, detail).into_store_error(true)
+            let message = "it is not known whether an earlier attempt took effect";
+            RedisError::new(RedisErrorKind::TimedOut, message).into_store_error(true)
         }
         _ => {
             RedisError::new(RedisErrorKind::Unexpected, "a script's answer").into_store_error(true)

@@ -15,7 +15,6 @@ use crate::session::{
     AttributeEntry, Changes, Credential, Details, Lifetime, Name, Record, SecretHash, Timestamp,
     UserKey, Value, Version,
 };
-
 use crate::store::redis::cipher::{self, PlainValues, ValueCipher};
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 
@@ -312,8 +311,8 @@ fn pairs(reply: Reply) -> Result<Vec<HashField>, RedisError> {
     }
 }
 
-fn foreign(what: &str) -> RedisError {
-    RedisError::new(RedisErrorKind::Foreign, what)
+fn foreign(message: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Foreign, message)
 }
 
 /// The format that this version writes, and the only one that it reads.

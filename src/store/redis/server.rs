@@ -45,9 +45,9 @@ enum ServerState {
 
 impl RedisServer {
     /// Starts to connect.
-    pub(super) fn start(address: Address, purpose: ServerOptions) -> Self {
+    pub(super) fn start(address: Address, options: ServerOptions) -> Self {
         let (sender, state) = watch::channel(ServerState::Connecting);
-        task::spawn(keep_connected(address, purpose, sender));
+        task::spawn(keep_connected(address, options, sender));
         Self { state }
     }
 
@@ -62,10 +62,10 @@ impl RedisServer {
                 ServerState::Up(connection) if connection.is_open() => {
                     return Ok(connection.clone());
                 }
-                ServerState::Down(since, why) => {
+                ServerState::Down(since, cause) => {
                     let until = (*since + GONE_GRACE).min(deadline);
                     if Instant::now() >= until {
-                        return Err(why.flattened());
+                        return Err(cause.flattened());
                     }
                     until
                 }
@@ -74,7 +74,7 @@ impl RedisServer {
             let changed = timeout_at(until, state.changed()).await;
             if changed.is_err() && Instant::now() >= deadline {
                 return Err(match &*state.borrow() {
-                    ServerState::Down(_, why) => why.flattened(),
+                    ServerState::Down(_, cause) => cause.flattened(),
                     _ => RedisError::new(RedisErrorKind::Unreachable, "connecting takes too long"),
                 });
             }
@@ -111,22 +111,22 @@ impl std::fmt::Debug for ServerState {
 /// Connects, monitors the connection, and reconnects, until the node is dropped.
 async fn keep_connected(
     address: Address,
-    purpose: ServerOptions,
+    options: ServerOptions,
     state: watch::Sender<ServerState>,
 ) {
     let mut pause = RECONNECT_MIN;
     let mut outage = Outage::default();
     let mut down_since = None;
-    let mut protocol = GreetingHistory::default();
+    let mut greetings = GreetingHistory::default();
     loop {
         let opened = tokio::select! {
-            opened = open(&address, &purpose, &mut protocol) => opened,
+            opened = open(&address, &options, &mut greetings) => opened,
             () = state.closed() => return,
         };
         let failure = match opened {
             Ok((connection, driver)) => {
                 let connection = Arc::new(connection);
-                let up = purpose.presence.as_ref().map(|p| p.enter(&mut outage));
+                let up = options.presence.as_ref().map(|p| p.enter(&mut outage));
                 if let Some(lasted) = up.as_ref().and_then(|(_, lasted)| *lasted) {
                     let elapsed_ms = lasted.as_millis() as u64;
                     tracing::info!(%address, elapsed_ms, "connected to Redis again");
@@ -134,7 +134,7 @@ async fn keep_connected(
                 pause = RECONNECT_MIN;
                 down_since = None;
                 state.send_replace(ServerState::Up(connection.clone()));
-                let end = watch_over(&connection, driver, purpose.patience, &state).await;
+                let end = watch_over(&connection, driver, options.patience, &state).await;
                 if end == DisconnectReason::Unneeded {
                     return;
                 }
@@ -150,7 +150,7 @@ async fn keep_connected(
             }
             Err(error) => error,
         };
-        if let Some(presence) = &purpose.presence {
+        if let Some(presence) = &options.presence {
             log(&address, presence.fails(&mut outage), &failure);
         }
         let since = *down_since.get_or_insert_with(Instant::now);
@@ -165,20 +165,20 @@ async fn keep_connected(
 
 async fn open(
     address: &Address,
-    purpose: &ServerOptions,
-    protocol: &mut GreetingHistory,
+    options: &ServerOptions,
+    greetings: &mut GreetingHistory,
 ) -> Result<(RedisConnection, JoinHandle<()>), RedisError> {
-    let config = &purpose.config;
-    let opened = tracking::open(address, config, purpose.near_cache.as_ref(), protocol);
+    let config = &options.config;
+    let opened = tracking::open(address, config, options.near_cache.as_ref(), greetings);
     if let Ok(opened) = timeout(CONNECT_WITHIN, opened).await {
         return opened;
     }
-    protocol.timed_out();
-    let what = match config.tls {
+    greetings.timed_out();
+    let message = match config.tls {
         Some(_) => format!("{address} does not answer: check that it speaks TLS"),
         None => format!("{address} does not answer: check that it does not require TLS"),
     };
-    Err(RedisError::new(RedisErrorKind::Unreachable, what))
+    Err(RedisError::new(RedisErrorKind::Unreachable, message))
 }
 
 fn log(address: &Address, report: Option<OutageReport>, failure: &RedisError) {
@@ -193,7 +193,7 @@ fn log(address: &Address, report: Option<OutageReport>, failure: &RedisError) {
     }
 }
 
-/// The reason why a connection is closed.
+/// The reason cause a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DisconnectReason {
     Broken,

@@ -72,9 +72,9 @@ impl RedisTls {
             wrong("a host is not a valid name for a certificate").with_source(error)
         })?;
         self.0.connect(name, stream).await.map_err(|error| {
-            let what =
+            let message =
                 format!("no TLS with {host}: check the certificates, and that it speaks TLS");
-            RedisError::new(RedisErrorKind::Unreachable, what).with_source(error)
+            RedisError::new(RedisErrorKind::Unreachable, message).with_source(error)
         })
     }
 }
@@ -97,14 +97,16 @@ impl fmt::Debug for Certificates {
     }
 }
 
-fn parse(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, RedisError> {
+fn parse(pem: &[u8], message: &str) -> Result<Vec<CertificateDer<'static>>, RedisError> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match parsed {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(wrong(&format!("{what}: it contains no certificate in PEM"))),
+        _ => Err(wrong(&format!(
+            "{message}: it contains no certificate in PEM"
+        ))),
     }
 }
 
-fn wrong(what: &str) -> RedisError {
-    RedisError::new(RedisErrorKind::Config, what)
+fn wrong(message: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Config, message)
 }

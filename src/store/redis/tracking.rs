@@ -39,7 +39,7 @@ pub(super) async fn open(
     address: &Address,
     config: &RedisConfig,
     near_cache: Option<&Arc<NearCache>>,
-    protocol: &mut GreetingHistory,
+    greetings: &mut GreetingHistory,
 ) -> Result<(RedisConnection, JoinHandle<()>), RedisError> {
     let plain = || RedisConnection::open(address, config, None);
     let Some(near_cache) = near_cache else {
@@ -48,7 +48,7 @@ pub(super) async fn open(
     let health = near_cache.new_health();
     let tracked =
         || RedisConnection::open(address, config, Some((near_cache.clone(), health.clone())));
-    let opened = if protocol.broken < BROKEN_MAX {
+    let opened = if greetings.broken < BROKEN_MAX {
         tracked().await
     } else {
         // The server may be the cause: only one that answers RESP2 has failed at RESP3.
@@ -72,12 +72,12 @@ pub(super) async fn open(
             return Ok(opened);
         }
         Err(OpenError::Broken(error)) => {
-            protocol.broken += 1;
+            greetings.broken += 1;
             return Err(error);
         }
         Err(error) => return Err(error.into_error()),
     };
-    *protocol = GreetingHistory::default();
+    *greetings = GreetingHistory::default();
     match receives_invalidations(&connection, &health, address, config, near_cache).await {
         Ok(Some(asked_at)) => {
             near_cache.answered(&health, asked_at);

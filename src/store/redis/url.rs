@@ -67,10 +67,10 @@ impl Url {
         let mut parts = path.split('/').filter(|part| !part.is_empty());
         let (topology, port) = match kind {
             "sentinel" => {
-                let master_name = parts.next().ok_or_else(|| {
+                let encoded = parts.next().ok_or_else(|| {
                     wrong("behind the sentinels the URL needs the master name: `/mymaster`")
                 })?;
-                let master_name = decode(master_name)?;
+                let master_name = decode(encoded)?;
                 (Deployment::Sentinel { master_name }, SENTINEL_PORT)
             }
             "cluster" => (Deployment::Cluster, PORT),
@@ -206,8 +206,8 @@ fn decode(text: &str) -> Result<String, RedisError> {
 }
 
 /// Never repeats any of the URL: it may contain a password.
-fn wrong(what: &str) -> RedisError {
-    RedisError::new(RedisErrorKind::Config, format!("the URL: {what}"))
+fn wrong(message: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Config, format!("the URL: {message}"))
 }
 
 const PORT: u16 = 6379;

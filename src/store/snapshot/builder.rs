@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::store::memory::MemoryStore;
-use crate::store::users;
-
 use crate::store::export::{Restored, SnapshotSource, StoredEntry};
+use crate::store::memory::MemoryStore;
 use crate::store::snapshot::config::SnapshotConfig;
 use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
 use crate::store::snapshot::format::encryption::FileKey;
@@ -19,6 +17,7 @@ use crate::store::snapshot::load::{LoadedSnapshot, consume, load};
 use crate::store::snapshot::lock::Lock;
 use crate::store::snapshot::paths::SnapshotPaths;
 use crate::store::snapshot::{SnapshotShared, SnapshotStore, periodic, withheld};
+use crate::store::users;
 
 /// Builder of a [`SnapshotStore`].
 #[derive(Clone, Debug)]
@@ -86,7 +85,7 @@ impl SnapshotStoreBuilder {
 
     /// Loads the saved sessions into `store`, and wraps it.
     ///
-    /// An unreadable file is no error: it is set aside, and the reason is logged and reported in
+    /// An unreadable file is no error: it is quarantined, and the reason is logged and reported in
     /// [`load_report`](SnapshotStore::load_report). A file that a node of a cluster wrote while
     /// other members remained is not used and left in place: it still has sessions that those have
     /// ended since.
@@ -132,7 +131,7 @@ impl SnapshotStoreBuilder {
     /// Takes the lock and reads the file.
     pub(super) async fn load(self) -> Result<(Opening, LoadedSnapshot), SnapshotError> {
         let began = Instant::now();
-        let invalid = |what: &str| Err(SnapshotError::new(SnapshotErrorKind::Invalid, what));
+        let invalid = |message: &str| Err(SnapshotError::new(SnapshotErrorKind::Invalid, message));
         let Some(paths) = SnapshotPaths::new(&self.path) else {
             return invalid("the path of a snapshot ends in the name of a file");
         };
@@ -152,8 +151,9 @@ impl SnapshotStoreBuilder {
             withheld: false,
         };
         let (paths, config) = (opening.paths.clone(), opening.config.clone());
-        let loaded = blocking(move || load(&paths, &config)).await;
-        let mut loaded = loaded.map_err(|error| opening.unusable(error))?;
+        let mut loaded = blocking(move || load(&paths, &config))
+            .await
+            .map_err(|error| opening.unusable(error))?;
         opening.loaded.report = loaded.report.clone();
         opening.loaded.notes = std::mem::take(&mut loaded.notes);
         Ok((opening, loaded))
@@ -174,7 +174,7 @@ impl Opening {
     /// Returns `true` if the file must not be used before a member that remained when it was
     /// written is contacted, and records that in the report.
     pub(super) fn withholds(&mut self, loaded: &LoadedSnapshot) -> bool {
-        // What is known of ended sessions brings none back, and most members leave nothing else.
+        // Tombstones restore no session, and most members leave nothing else.
         let is_harmless = !loaded.entries.iter().any(|entry| entry.is_live());
         self.withheld = !loaded.survivors.is_empty() && !is_harmless;
         if self.withheld {
@@ -198,7 +198,7 @@ impl Opening {
             None => blocking(move || consume(&paths)).await,
             Some(_) => {
                 let journal = journal.clone();
-                blocking(move || journal.go_on(notes)).await
+                blocking(move || journal.resume(notes)).await
             }
         };
         settled.map_err(|error| unusable(&self.paths, error))?;
@@ -245,8 +245,8 @@ impl Opening {
 }
 
 fn unusable(paths: &SnapshotPaths, error: io::Error) -> SnapshotError {
-    let what = format!("cannot use {}", paths.file.display());
-    SnapshotError::new(SnapshotErrorKind::Unusable, what).with_source(error)
+    let message = format!("cannot use {}", paths.file.display());
+    SnapshotError::new(SnapshotErrorKind::Unusable, message).with_source(error)
 }
 
 /// The number of sessions among these entries.

@@ -1,7 +1,7 @@
 //! Reading of a file, and the decision about its use.
 //!
-//! A bad file does not keep the application from starting: it is set aside, the reason is logged,
-//! and the readable part is used. A file that could bring an ended session back is not used at all.
+//! A bad file does not keep the application from starting: it is quarantined, the reason is logged,
+//! and the readable part is used. A file that could restore an ended session is not used at all.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::session::{Credential, Record, Root, Timestamp};
-
 use crate::store::export::SnapshotSurvivor;
 use crate::store::export::{EntryState, StoredEntry};
 use crate::store::snapshot::config::SnapshotConfig;
@@ -33,7 +32,7 @@ pub(super) struct LoadedSnapshot {
     pub(super) report: LoadReport,
 }
 
-/// Reads a snapshot's files. Unusable files are set aside, usable ones are left in place.
+/// Reads a snapshot's files. Unusable files are quarantined, usable ones are left in place.
 ///
 /// No file is too old as a whole: each session in it expires at its own time, and the tombstones of
 /// ended ones, here and on other nodes, are kept until after that.
@@ -57,13 +56,14 @@ pub(super) fn load(paths: &SnapshotPaths, config: &SnapshotConfig) -> io::Result
     Ok(loaded)
 }
 
-/// The reason why a readable file must not be used: it could bring back ended sessions.
+/// The reason why a readable file must not be used: it could restore ended sessions.
 fn objection(contents: &SnapshotContents, journal: &JournalContents) -> Option<String> {
     match journal {
         JournalContents::Notes(_) => None,
-        JournalContents::Nothing => contents.header.journaled.then(|| {
-            "the journal is missing: the file could bring back sessions that have ended".to_owned()
-        }),
+        JournalContents::Nothing => contents
+            .header
+            .journaled
+            .then(|| "the journal is missing: the file could restore ended sessions".to_owned()),
         JournalContents::Unreadable(why) => Some(format!(
             "the journal of ended sessions cannot be used: {why}"
         )),
@@ -97,8 +97,8 @@ fn take(
     Ok(())
 }
 
-/// Removes the file that has been read, so that no later crash can bring back sessions that end
-/// until then.
+/// Removes the file that has been read, so that no later crash can restore sessions that end until
+/// then.
 pub(super) fn consume(paths: &SnapshotPaths) -> io::Result<()> {
     // In this order: without its journal the file could.
     paths.remove(&paths.file)?;
@@ -134,14 +134,14 @@ fn read(
 /// into tombstones.
 fn catch_up(notes: &[Note], loaded: &mut LoadedSnapshot) {
     let (now, wall) = (clock::now(), clock::wall_clock());
-    let fates = fates(notes, now, wall);
-    let is_noted = |entry: &&mut StoredEntry| fates.contains_key(&entry.key);
+    let states = latest_states(notes, now, wall);
+    let is_noted = |entry: &&mut StoredEntry| states.contains_key(&entry.key);
     for entry in loaded.entries.iter_mut().filter(is_noted) {
         let EntryState::Live(record) = &mut entry.state else {
             continue;
         };
         let former = record.credential.version();
-        let current = fates.get(&entry.key).and_then(Option::as_ref);
+        let current = states.get(&entry.key).and_then(Option::as_ref);
         if current.is_some_and(|current| rotate(Arc::make_mut(record), current)) {
             loaded.logins.extend(record.user().map(|_| entry.key));
             loaded.report.rotated += usize::from(record.credential.version() != former);
@@ -157,13 +157,18 @@ fn catch_up(notes: &[Note], loaded: &mut LoadedSnapshot) {
     }
 }
 
-/// The latest state of the sessions in the journal: the last credential, or `None` for an end.
-fn fates(notes: &[Note], now: Timestamp, wall: Timestamp) -> HashMap<Root, Option<Credential>> {
-    let mut fates = HashMap::<_, Option<Credential>>::with_capacity(notes.len());
+/// Returns the latest state of the sessions in the journal: the last credential, or `None` for an
+/// end.
+fn latest_states(
+    notes: &[Note],
+    now: Timestamp,
+    wall: Timestamp,
+) -> HashMap<Root, Option<Credential>> {
+    let mut states = HashMap::<_, Option<Credential>>::with_capacity(notes.len());
     for note in notes {
         let credential = note.credential(now, wall);
         // Notes of one moment may be in any order.
-        fates
+        states
             .entry(note.key)
             .and_modify(|known| {
                 *known = match (known.take(), &credential) {
@@ -173,7 +178,7 @@ fn fates(notes: &[Note], now: Timestamp, wall: Timestamp) -> HashMap<Root, Optio
             })
             .or_insert(credential);
     }
-    fates
+    states
 }
 
 /// Makes a credential from the journal the record's, unless that has a later one. A rotation counts

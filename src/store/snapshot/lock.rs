@@ -17,9 +17,9 @@ impl Lock {
     pub(super) fn take(paths: &SnapshotPaths) -> Result<Self, SnapshotError> {
         let path = paths.lock.display();
         let unusable = |error: std::io::Error| {
-            let what =
+            let message =
                 format!("cannot use {path}: does its directory exist, and may it be written?");
-            SnapshotError::new(SnapshotErrorKind::Unusable, what).with_source(error)
+            SnapshotError::new(SnapshotErrorKind::Unusable, message).with_source(error)
         };
         let file = open_lock(&paths.lock).map_err(unusable)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {

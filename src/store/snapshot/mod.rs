@@ -2,8 +2,8 @@
 //! the next start. Tomcat's `StandardManager` does the same.
 //!
 //! A [`SnapshotStore`] wraps a store whose sessions are in memory. A file is written atomically: it
-//! is complete or absent. Damage is detected; the damaged file is set aside, and the intact part is
-//! used. A file is consumed when it is read, so that no later crash brings back a session that has
+//! is complete or absent. Damage is detected; the damaged file is quarantined, and the intact part
+//! is used. A file is consumed when it is read, so that no later crash restores a session that has
 //! ended since, or a secret that was rotated. The downtime counts towards every session's timeouts.
 //! The file holds roots and hashes, never ids.
 //!
@@ -14,7 +14,7 @@
 //! memory, unless the file is written periodically ([`interval`](SnapshotStoreBuilder::interval)).
 //!
 //! ```text
-//!   open: lock ─► place ─► decoder ─► restore ─► consume        serve
+//!   open: lock ─► paths ─► decoder ─► restore ─► consume        serve
 //!                 (header, blocks, records; journal)
 //!   save: export(slot) ─► encoder ─► PATH.tmp ─► fsync ─► rename ─► fsync
 //! ```
@@ -138,7 +138,7 @@ impl<S> SnapshotStore<S> {
     ///
     /// Fails if the file could not be written. An earlier file stays, unless the journal of
     /// [`interval`](SnapshotStoreBuilder::interval) could not be written: then the file is removed,
-    /// so that it brings no session back.
+    /// so that it restores no ended session.
     ///
     /// # Cancel safety
     ///

@@ -62,7 +62,7 @@ impl SnapshotPaths {
     }
 
     /// Creates a file at a temporary path. A leftover of an earlier process is removed; anything
-    /// that our processes do not create is set aside.
+    /// that our processes do not create is quarantined.
     pub(super) fn create(&self, path: &Path) -> io::Result<File> {
         match path.symlink_metadata() {
             Ok(there) if there.is_file() => fs::remove_file(path)?,

@@ -5,11 +5,10 @@ use crate::cluster::{
     Entry, KeyedEntry, ReplicatedStoreBuilder, Survivor as Member, WithheldState,
 };
 use crate::session::Timestamp;
-use crate::store::replicated::ReplicatedStore;
-
 use crate::store::export::{
     EntryState, Restored, SnapshotSource, SnapshotSurvivor, StoredEntry, Withheld,
 };
+use crate::store::replicated::ReplicatedStore;
 use crate::store::snapshot::SnapshotStore;
 use crate::store::snapshot::builder::{SnapshotStoreBuilder, sessions};
 use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
@@ -55,12 +54,16 @@ impl SnapshotStoreBuilder {
             sessions(&loaded.entries)
         };
         let copies = loaded.entries.into_iter().map(keyed).collect();
-        let survivors = loaded.survivors.into_iter().filter(|_| withheld);
-        let survivors = survivors.map(member).collect();
+        let survivors = loaded
+            .survivors
+            .into_iter()
+            .filter(|_| withheld)
+            .map(member)
+            .collect();
         let started = node.start_with(copies, survivors).await;
         let (store, refused) = started.map_err(|error| {
-            let what = "the node could not start; the snapshot is unchanged";
-            SnapshotError::new(SnapshotErrorKind::Start, what).with_source(error)
+            let message = "the node could not start; the snapshot is unchanged";
+            SnapshotError::new(SnapshotErrorKind::Start, message).with_source(error)
         })?;
         let restored = Restored {
             sessions: sessions - refused,

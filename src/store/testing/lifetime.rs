@@ -202,8 +202,7 @@ async fn keep_alive(nodes: &Nodes) -> Result<bool, Broken> {
             }
         } else {
             let changes = insert("turn", "taken");
-            let outcome = store.commit(&session.key, Some(&record), changes);
-            let outcome = outcome.await?;
+            let outcome = store.commit(&session.key, Some(&record), changes).await?;
             if outcome == Outcome::Gone && Instant::now() >= access.before + SHORT {
                 return Ok(false);
             }

@@ -1,7 +1,7 @@
 //! The end of all sessions of a user.
 //!
 //! The end is noted in the user's list first. From then on every login that the list has at that
-//! moment counts as ended, also in a copy of the list that comes to light when a partition heals.
+//! moment counts as ended, also in the list of the other side when a partition heals.
 //! Then the listed sessions are deleted, and the list is read again for those that were added
 //! before the note.
 
@@ -15,7 +15,6 @@ use crate::session::{
     put,
 };
 use crate::store::erased::ErasedStore;
-
 use crate::store::users::forget::{forget, forget_moved};
 use crate::store::users::look_up::{BATCH, ListedState, delete_all, listed_states};
 use crate::store::users::{TRIES, contended};
@@ -28,7 +27,7 @@ pub(crate) async fn end_user(
 ) -> Result<usize, StoreError> {
     let root = index_root(&user);
     let mut ended = 0;
-    // Their entries stay, and are older than the note: sessions that come to light are ended.
+    // Their entries stay, and are older than the note: sessions that appear later are ended.
     let mut absent = BTreeSet::new();
     let mut is_noted = false;
     for _ in 0..TRIES {
@@ -72,8 +71,8 @@ async fn note_in_new_list(store: &dyn ErasedStore, root: &Root) -> Result<bool, 
     Ok(matches!(outcome, Outcome::Committed(_)))
 }
 
-/// Notes the end in the list. From then on a copy of the list that comes to light ends what is in
-/// it, except the session to keep, which is listed anew.
+/// Notes the end in the list, for every login in it and in any copy of it that is merged later. The
+/// session to keep is listed again, after the note.
 async fn note(
     store: &dyn ErasedStore,
     root: &Root,

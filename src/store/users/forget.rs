@@ -73,5 +73,5 @@ fn note_failure(forgotten: Result<(), StoreError>) {
     }
 }
 
-/// How many entries are removed one by one. Others are met again.
+/// How many entries are removed one by one. The rest is removed by later calls.
 const MOVED_MAX: usize = 64;

@@ -49,8 +49,8 @@ pub(super) async fn delete_all(
     for batch in keys.chunks(BATCH) {
         let deletions = batch.iter().map(|key| store.delete(key, reason));
         let existed = together(deletions.collect()).await?;
-        let existed = batch.iter().zip(existed).filter(|(_, existed)| *existed);
-        ended.extend(existed.map(|(key, _)| *key));
+        let deleted = batch.iter().zip(existed).filter(|(_, existed)| *existed);
+        ended.extend(deleted.map(|(key, _)| *key));
     }
     Ok(ended)
 }

@@ -5,7 +5,7 @@
 //! event that has taken effect is published once, whatever becomes of the answer, and events of one
 //! session are in the order of the server.
 //!
-//! Expiry has no script. A node with subscribers looks at the sessions that it knows when their
+//! Expiry has no script. A node with subscribers checks the sessions that it knows when their
 //! time has come, and at keys that the server reports as expired if it does
 //! (`notify-keyspace-events`). A script then sets a claim, so that one node reports it, on the same
 //! channel.
@@ -18,6 +18,7 @@
 mod channels;
 mod expiry;
 mod message;
+mod receiver;
 mod subscription;
 mod watched;
 
@@ -32,11 +33,10 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{Record, Root, Scope, SessionEvent, SessionEventKind};
-use crate::sync::lock;
-
 use crate::store::redis::RedisShared;
 use crate::store::redis::config::RedisConfig;
 use crate::store::redis::url::Deployment;
+use crate::sync::lock;
 use channels::Channels;
 use message::{EventMessage, EventMessageId, EventMessageKind, Instance};
 use watched::{ExpiryWatch, KnownSession};
@@ -55,8 +55,8 @@ pub(super) struct Events {
     recent: Mutex<Recent>,
     /// Set while a task keeps the subscriptions.
     subscribing: AtomicBool,
-    /// Set while a task looks for expired sessions.
-    looking: AtomicBool,
+    /// Set while a task checks for expired sessions.
+    checking: AtomicBool,
     /// `true` while every server is subscribed to.
     complete: watch::Sender<bool>,
     /// Set once it has been logged that a server does not report expired keys.
@@ -78,7 +78,7 @@ impl Events {
             watched: ExpiryWatch::default(),
             recent: Mutex::default(),
             subscribing: AtomicBool::new(false),
-            looking: AtomicBool::new(false),
+            checking: AtomicBool::new(false),
             complete: watch::Sender::new(false),
             silent: AtomicBool::new(false),
         }
@@ -163,8 +163,8 @@ impl RedisShared {
             self.events.complete.send_replace(false);
             runtime.spawn(subscription::keep_subscribed(Arc::downgrade(self)));
         }
-        if !self.events.looking.swap(true, Relaxed) {
-            runtime.spawn(expiry::keep_looking(Arc::downgrade(self)));
+        if !self.events.checking.swap(true, Relaxed) {
+            runtime.spawn(expiry::keep_checking(Arc::downgrade(self)));
         }
         Ok(events)
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
-use redis::{PushInfo, PushKind, Value};
+use redis::Value;
+use redis::aio::MultiplexedConnection;
 use tokio::sync::{Notify, watch};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
@@ -18,6 +18,7 @@ use crate::store::redis::config::{
 use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::events::Events;
+use crate::store::redis::events::receiver::EventReceiver;
 use crate::store::redis::outage::{Outage, OutageReport};
 use crate::store::redis::role::RoleCommand;
 use crate::store::redis::url::{Address, Deployment};
@@ -144,8 +145,8 @@ impl Subscriber {
             let opened = match timeout(CONNECT_WITHIN, self.open(&shared)).await {
                 Ok(opened) => opened,
                 Err(_) => {
-                    let what = format!("{} does not answer", self.address);
-                    Err(RedisError::new(RedisErrorKind::Unreachable, what))
+                    let message = format!("{} does not answer", self.address);
+                    Err(RedisError::new(RedisErrorKind::Unreachable, message))
                 }
             };
             match opened {
@@ -198,8 +199,9 @@ impl Subscriber {
             end: end.clone(),
         });
         let info = connect::greeting(&config.url.credentials, config.url.database, true);
-        let connected = connect::connect(&self.address, config, &info, Some(listener)).await;
-        let connected = connected.map_err(OpenError::into_error)?;
+        let connected = connect::connect(&self.address, config, &info, Some(listener))
+            .await
+            .map_err(OpenError::into_error)?;
         let mut connection = EventConnection {
             connection: connected.connection,
             driver: connected.driver,
@@ -211,8 +213,8 @@ impl Subscriber {
             },
         };
         if connection.is_replica().await? {
-            let what = format!("{} is a replica", self.address);
-            return Err(RedisError::new(RedisErrorKind::ReadOnly, what));
+            let message = format!("{} is a replica", self.address);
+            return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
         }
         connection
             .subscribe("SUBSCRIBE", shared.events.channels.all())
@@ -355,44 +357,6 @@ fn reports_expired(answer: &Value) -> bool {
     };
     let has = |flag: u8| flags.contains(&flag);
     has(b'E') && (has(b'x') || has(b'A'))
-}
-
-/// Receives what the server sends, in order.
-struct EventReceiver {
-    shared: Weak<RedisShared>,
-    expired: String,
-    end: Arc<Notify>,
-}
-
-impl AsyncPushSender for EventReceiver {
-    fn send(&self, push: PushInfo) -> Result<(), SendError> {
-        match push.kind {
-            PushKind::Message | PushKind::SMessage => {
-                let [Value::BulkString(channel), Value::BulkString(content)] = &push.data[..]
-                else {
-                    return Ok(());
-                };
-                let Some(shared) = self.shared.upgrade() else {
-                    return Ok(());
-                };
-                if channel == self.expired.as_bytes() {
-                    if let Some(key) = shared.config.prefix.parse(content)
-                        && !key.is_index()
-                    {
-                        shared.events.watched.removed(key);
-                    }
-                } else {
-                    shared.events.receive(content);
-                }
-            }
-            // The slot of the channel has moved, or the connection has broken.
-            PushKind::SUnsubscribe | PushKind::Unsubscribe | PushKind::Disconnection => {
-                self.end.notify_one();
-            }
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// How often the owners of slots are compared with the subscriptions.

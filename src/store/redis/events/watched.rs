@@ -1,4 +1,4 @@
-//! The sessions whose expiry is to be reported, by the time at which they have to be looked at.
+//! The sessions whose expiry is to be reported, by the time at which they have to be checked.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -15,7 +15,7 @@ pub(super) struct ExpiryWatch(Mutex<WatchState>);
 #[derive(Debug, Default)]
 struct WatchState {
     sessions: HashMap<Root, WatchedEntry>,
-    /// When to look at which session; an entry's `queued` is the one that counts.
+    /// When to check which session; an entry's `queued` is the one that counts.
     queue: BinaryHeap<Reverse<(Timestamp, Root)>>,
     /// Keys that the server has removed, or that were deleted.
     gone: VecDeque<(Root, KnownSession)>,
@@ -102,7 +102,7 @@ impl ExpiryWatch {
     }
 
     /// Returns sessions that may have expired by `now`, at most `max`. They are returned again
-    /// after [`LOOK_AGAIN`] unless something is recorded about them.
+    /// after [`CHECK_AGAIN_AFTER`] unless something is recorded about them.
     pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<(Root, KnownSession)> {
         let state = &mut *self.lock();
         let count = state.gone.len().min(max);
@@ -120,7 +120,7 @@ impl ExpiryWatch {
             }
             if entry.known.until < now {
                 due.push((key, entry.known));
-                entry.queued = now.plus(LOOK_AGAIN);
+                entry.queued = now.plus(CHECK_AGAIN_AFTER);
             } else {
                 entry.queued = entry.known.until;
             }
@@ -156,14 +156,14 @@ impl WatchState {
     }
 }
 
-/// Sessions whose expiry this node looks for: some ten megabytes.
+/// Sessions whose expiry this node watches: some ten megabytes.
 const WATCHED_MAX: usize = 100_000;
-/// Removed keys that wait to be looked at. Further ones are not reported.
+/// Removed keys that wait to be checked. Further ones are not reported.
 const GONE_MAX: usize = 8_192;
 /// Entries of the queue that may be left of earlier times.
 const QUEUE_SLACK: usize = 64;
-/// When a session is looked at again after a look that has failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// When a session is checked again after a check that has failed.
+const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@
 //! copies would stay stale.
 //!
 //! A key may change while the answer to a read is on its way. Every reader therefore takes a
-//! [`Lease`] first, and an invalidation of the key in the meantime makes the lease worthless.
+//! [`Lease`] first, and an invalidation of the key in the meantime cancels the lease.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -22,20 +22,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::session::{Loaded, Record, Root, SecretHash, Timestamp};
-use crate::sync::lock;
-
 use crate::store::redis::config::{HEARTBEAT, NearCacheLimits, PONG_WITHIN};
 use crate::store::redis::error::RedisError;
 use crate::store::redis::keys::Prefix;
 use crate::store::redis::url::Address;
+use crate::sync::lock;
 
-/// The copies, and the pending tickets.
+/// The copies, and the leases that are held.
 #[derive(Debug)]
 pub(super) struct NearCache {
     shards: Box<[Mutex<Shard>]>,
     pub(super) prefix: Prefix,
     limits: NearCacheLimits,
-    /// Increased when slots or primaries move: answers from before are then worthless.
+    /// Increased when slots or primaries move: answers from before are then not used.
     moves: AtomicU64,
     started: Instant,
     hits: AtomicU64,
@@ -349,7 +348,7 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let mut shard = self.near_cache.shard(&self.key);
         if self.write {
-            // The write may have had any result: earlier answers are worthless.
+            // The write may have had any result: earlier answers are not used.
             self.near_cache.remove(&mut shard, &self.key);
         }
         if let Some(pending) = shard.pending.get_mut(&self.key) {

@@ -134,13 +134,12 @@ impl ClusterTopology {
             }
             self.mark_stale();
             if timeout_at(deadline, reads.changed()).await.is_err() {
-                let failure = self.shared.failure.read();
-                let failure = failure
-                    .ok()
-                    .and_then(|f| f.as_ref().map(RedisError::flattened));
+                let failure = read(&self.shared.failure)
+                    .as_ref()
+                    .map(RedisError::flattened);
                 return Err(failure.unwrap_or_else(|| {
-                    let detail = "no node owns this session's slot";
-                    RedisError::new(RedisErrorKind::ClusterDown, detail)
+                    let message = "no node owns this session's slot";
+                    RedisError::new(RedisErrorKind::ClusterDown, message)
                 }));
             }
         }
@@ -174,8 +173,8 @@ impl ClusterShared {
                 match timeout(CONNECT_WITHIN, ask(&node, &shared.config)).await {
                     Ok(table) => table,
                     Err(_) => {
-                        let what = format!("{node} does not answer");
-                        Err(RedisError::new(RedisErrorKind::Unreachable, what))
+                        let message = format!("{node} does not answer");
+                        Err(RedisError::new(RedisErrorKind::Unreachable, message))
                     }
                 }
             });
@@ -249,8 +248,9 @@ fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
 
 async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisError> {
     let info = connect::greeting(&config.url.credentials, 0, false);
-    let connected = connect::connect(node, config, &info, None).await;
-    let mut connected = connected.map_err(OpenError::into_error)?;
+    let mut connected = connect::connect(node, config, &info, None)
+        .await
+        .map_err(OpenError::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");
     let reply = connected
@@ -261,16 +261,16 @@ async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisErr
     let reply = reply.ok().and_then(|mut replies| replies.pop());
     if let Some(Value::ServerError(error)) = &reply {
         let error = CommandFailure::of_reply(error, "CLUSTER SLOTS").into_error();
-        let detail = format!("{node}: {error}");
+        let message = format!("{node}: {error}");
         return Err(match error.kind() {
             RedisErrorKind::Denied => error,
-            _ => RedisError::new(RedisErrorKind::ClusterDown, detail),
+            _ => RedisError::new(RedisErrorKind::ClusterDown, message),
         });
     }
     let table = reply.and_then(|reply| SlotTable::parse(reply, node));
     table.ok_or_else(|| {
-        let detail = format!("{node} reports no owner of any slot");
-        RedisError::new(RedisErrorKind::ClusterDown, detail)
+        let message = format!("{node} reports no owner of any slot");
+        RedisError::new(RedisErrorKind::ClusterDown, message)
     })
 }
 
@@ -287,16 +287,12 @@ async fn keep_reading(shared: Arc<ClusterShared>, mut end: watch::Receiver<()>) 
                 if old.owners != shared.read().owners {
                     shared.moved();
                 }
-                if let Ok(mut failure) = shared.failure.write() {
-                    *failure = None;
-                }
+                *write(&shared.failure) = None;
                 shared.reads.send_modify(|reads| *reads += 1);
             }
             Err(error) => {
                 tracing::debug!(cause = %error.flattened(), "the slot table cannot be read");
-                if let Ok(mut failure) = shared.failure.write() {
-                    *failure = Some(error);
-                }
+                *write(&shared.failure) = Some(error);
             }
         }
         tokio::select! {

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use crate::session::Timestamp;
-
 use crate::store::export::{EntryState, StoredEntry};
 use crate::store::snapshot::format::block::{BlockHead, BlockLabel, FileTotals};
 use crate::store::snapshot::format::encryption::{BlockCipher, FileKey};
@@ -14,7 +13,7 @@ use crate::store::snapshot::format::record;
 pub(crate) struct SnapshotEncoder<W> {
     out: W,
     salt: u64,
-    seal: Option<BlockCipher>,
+    cipher: Option<BlockCipher>,
     totals: FileTotals,
     bytes: u64,
     content: Vec<u8>,
@@ -27,12 +26,12 @@ impl<W: Write> SnapshotEncoder<W> {
         header: &SnapshotHeader,
         key: Option<&FileKey>,
     ) -> io::Result<Self> {
-        let (bytes, seal) = header.encode(key)?;
+        let (bytes, cipher) = header.encode(key)?;
         out.write_all(&bytes)?;
         Ok(Self {
             out,
             salt: header.salt,
-            seal,
+            cipher,
             totals: FileTotals::default(),
             bytes: bytes.len() as u64,
             content: Vec::new(),
@@ -89,9 +88,9 @@ impl<W: Write> SnapshotEncoder<W> {
 
     fn block(&mut self) -> io::Result<()> {
         let number = self.totals.blocks;
-        if let Some(seal) = &self.seal {
-            let closed = seal.close(number, &mut self.content);
-            closed.map_err(|_| io::Error::other("cannot encrypt"))?;
+        if let Some(cipher) = &self.cipher {
+            let encrypted = cipher.encrypt(number, &mut self.content);
+            encrypted.map_err(|_| io::Error::other("cannot encrypt"))?;
         }
         let length = u32::try_from(self.content.len()).map_err(io::Error::other)?;
         let head = BlockHead { number, length };

@@ -19,8 +19,8 @@ impl FileKey {
         Self(XChaCha20Poly1305::new(&Key::from(key)))
     }
 
-    /// The seal for the blocks of one file.
-    pub(crate) fn seal(&self, nonce: FileNonce, header: &[u8]) -> BlockCipher {
+    /// Returns the cipher for the blocks of one file.
+    pub(crate) fn block_cipher(&self, nonce: FileNonce, header: &[u8]) -> BlockCipher {
         BlockCipher {
             cipher: self.0.clone(),
             nonce,
@@ -38,7 +38,7 @@ impl fmt::Debug for FileKey {
 /// The part of a nonce that is specific to the file.
 pub(crate) type FileNonce = [u8; 16];
 
-/// Seals and opens the blocks of one file.
+/// Encrypts and decrypts the blocks of one file.
 pub(crate) struct BlockCipher {
     cipher: XChaCha20Poly1305,
     nonce: FileNonce,
@@ -47,7 +47,7 @@ pub(crate) struct BlockCipher {
 
 impl BlockCipher {
     /// Encrypts a block in place. It grows by [`TAG_BYTES`].
-    pub(crate) fn close(&self, number: u32, block: &mut Vec<u8>) -> Result<(), CipherError> {
+    pub(crate) fn encrypt(&self, number: u32, block: &mut Vec<u8>) -> Result<(), CipherError> {
         let nonce = self.nonce(number.into());
         self.cipher
             .encrypt_in_place(&nonce, &self.header, block)
@@ -55,7 +55,7 @@ impl BlockCipher {
     }
 
     /// Decrypts a block in place.
-    pub(crate) fn open(&self, number: u32, block: &mut Vec<u8>) -> Result<(), CipherError> {
+    pub(crate) fn decrypt(&self, number: u32, block: &mut Vec<u8>) -> Result<(), CipherError> {
         let nonce = self.nonce(number.into());
         self.cipher
             .decrypt_in_place(&nonce, &self.header, block)
@@ -88,7 +88,7 @@ impl BlockCipher {
     }
 }
 
-/// The error of a block that was not sealed with this key, or not for this position.
+/// The error of a block that was not encrypted with this key, or not for this position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CipherError;
 

@@ -7,7 +7,6 @@ use crate::session::{
     AttributeEntry, Credential, Details, Lifetime, Record, Root, SecretHash, Timestamp, UserKey,
     Value, Version,
 };
-
 use crate::store::export::SnapshotSurvivor;
 use crate::store::export::{EntryState, StoredEntry};
 use crate::store::snapshot::format::encoder::SnapshotEncoder;
@@ -84,8 +83,8 @@ fn with(credential: Credential, slot: u16, number: u8) -> StoredEntry {
         },
     ];
     let updates = vec![version(6), version(5)];
-    let record = Record::from_parts(credential, lifetime, entries, updates);
-    let record = record.expect("it is in order");
+    let record =
+        Record::from_parts(credential, lifetime, entries, updates).expect("it is in order");
     StoredEntry {
         key: key(slot, number),
         state: EntryState::Live(Arc::new(record)),

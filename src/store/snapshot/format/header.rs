@@ -1,7 +1,7 @@
 //! The header of a file: its format, its application and its encryption.
 //!
 //! ```text
-//! magic 8 │ version 2 │ length 2 │ fields (postcard) │ checksum 8 │ proof of the key 16, if sealed
+//! magic 8 │ version 2 │ length 2 │ fields (postcard) │ checksum 8 │ proof of the key 16 (optional)
 //! ```
 
 use std::io::{self, Read};
@@ -46,7 +46,7 @@ pub(crate) enum HeaderError {
 }
 
 impl SnapshotHeader {
-    /// Returns the encoded header, and the seal for the blocks after it.
+    /// Returns the encoded header, and the cipher for the blocks after it.
     pub(crate) fn encode(
         &self,
         key: Option<&FileKey>,
@@ -59,15 +59,15 @@ impl SnapshotHeader {
         bytes.extend_from_slice(&length.to_le_bytes());
         bytes.extend_from_slice(&fields);
         bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
-        let seal = match (key, self.nonce) {
-            (Some(key), Some(nonce)) => Some(key.seal(nonce, &bytes)),
+        let cipher = match (key, self.nonce) {
+            (Some(key), Some(nonce)) => Some(key.block_cipher(nonce, &bytes)),
             _ => None,
         };
-        if let Some(seal) = &seal {
-            let proof = seal.proof();
+        if let Some(cipher) = &cipher {
+            let proof = cipher.proof();
             bytes.extend_from_slice(&proof.map_err(|_| io::Error::other("cannot encrypt"))?);
         }
-        Ok((bytes, seal))
+        Ok((bytes, cipher))
     }
 
     /// Reads the header of a file. The outer error concerns the disk, the inner one the file.
@@ -102,20 +102,20 @@ impl SnapshotHeader {
             return Ok(Err(HeaderError::Application(header.application)));
         }
         bytes.append(&mut check);
-        let seal = match (key, header.nonce) {
+        let cipher = match (key, header.nonce) {
             (None, None) => None,
             (None, Some(_)) => return Ok(Err(HeaderError::KeyMissing)),
             (Some(_), None) => return Ok(Err(HeaderError::NotEncrypted)),
             (Some(key), Some(nonce)) => {
-                let seal = key.seal(nonce, &bytes);
+                let cipher = key.block_cipher(nonce, &bytes);
                 let mut proof = Vec::new();
-                if !read_more(file, TAG_BYTES, &mut proof)? || !seal.is_proved_by(&proof) {
+                if !read_more(file, TAG_BYTES, &mut proof)? || !cipher.is_proved_by(&proof) {
                     return Ok(Err(HeaderError::WrongKey));
                 }
-                Some(seal)
+                Some(cipher)
             }
         };
-        Ok(Ok((header, seal)))
+        Ok(Ok((header, cipher)))
     }
 }
 

@@ -7,7 +7,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock;
 use crate::session::{Credential, Root, Timestamp};
-
 use crate::store::snapshot::format::record::{Downtime, FiledCredential};
 use crate::store::snapshot::paths::{FileError, SnapshotPaths, open};
 

@@ -1,12 +1,12 @@
 //! The journal of sessions that have ended, or were rotated, since a file was written.
 //!
-//! While a file could bring them back, an end or a rotation is acknowledged only after it was
-//! written to the journal on disk. After a crash the sessions of the file come back without those
-//! that have ended, and each with its latest secret. Concurrent notes share one write. A root is
-//! never used again and a credential names its predecessors, so surplus notes do no harm.
+//! While a file could undo it, an end or a rotation is acknowledged only after it was written to
+//! the journal on disk. After a crash the sessions of the file are restored without those that have
+//! ended, and each with its latest secret. Concurrent notes share one write. A root is never used
+//! again and a credential names its predecessors, so surplus notes do no harm.
 //!
-//! If the journal cannot be written, the file itself is removed, so that it cannot bring anything
-//! back: losing sessions is better than reviving one.
+//! If the journal cannot be written, the file itself is removed, so that it restores nothing:
+//! losing sessions is better than reviving one.
 
 mod format;
 
@@ -31,7 +31,7 @@ pub(super) struct Journal(Arc<JournalInner>);
 #[derive(Debug)]
 struct JournalInner {
     paths: SnapshotPaths,
-    /// Set while there is a file, or soon will be, that could bring something back.
+    /// Set while there is a file, or soon will be, whose use would undo an end or a rotation.
     active: AtomicBool,
     queue: Mutex<NoteQueue>,
     /// Locked while the journal is written; never while `queue` is locked.
@@ -75,7 +75,7 @@ impl Journal {
     }
 
     /// Continues the journal of an earlier process, beside a file that stays.
-    pub(super) fn go_on(&self, notes: Vec<Note>) -> io::Result<()> {
+    pub(super) fn resume(&self, notes: Vec<Note>) -> io::Result<()> {
         self.0.active.store(true, SeqCst);
         let mut written = self.written();
         written.notes = notes;
@@ -186,7 +186,7 @@ impl Journal {
         file.sync_data()
     }
 
-    /// The journal cannot be written: removes the file that could bring sessions back.
+    /// The journal cannot be written: removes the file that could restore ended sessions.
     fn deactivate(&self, written: &mut Written, error: &io::Error) {
         written.poisoned = true;
         written.file = None;

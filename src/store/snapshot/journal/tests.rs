@@ -210,7 +210,7 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
 async fn a_new_file_forgets_only_what_had_ended_before_it_was_begun() {
     let directory = JournalDirectory::new("cut");
     let journal = Journal::new(directory.paths());
-    journal.go_on(ends(0..2)).expect("it can be written");
+    journal.resume(ends(0..2)).expect("it can be written");
     journal.note(|| ended(2)).await.expect("it can be written");
     let cut = journal.begin(true).expect("it can be written");
     journal.note(|| ended(3)).await.expect("it can be written");

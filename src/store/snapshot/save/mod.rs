@@ -14,7 +14,6 @@ use tokio::time::timeout;
 
 use crate::clock;
 use crate::session::SLOTS;
-
 use crate::store::export::Withheld;
 use crate::store::snapshot::SnapshotShared;
 use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
@@ -26,11 +25,11 @@ use crate::store::snapshot::report::SaveReport;
 pub(super) async fn save(shared: &Arc<SnapshotShared>) -> Result<SaveReport, SnapshotError> {
     let within = shared.config.save_timeout;
     let late = || {
-        let what = format!(
+        let message = format!(
             "{} could not be written within {within:?}",
             shared.paths.file.display()
         );
-        SnapshotError::new(SnapshotErrorKind::TimedOut, what)
+        SnapshotError::new(SnapshotErrorKind::TimedOut, message)
     };
     let saved = timeout(within, async {
         // Held by the thread, which may outlive this call.
@@ -174,8 +173,8 @@ impl SnapshotShared {
 }
 
 fn not_written(shared: &SnapshotShared, error: io::Error) -> SnapshotError {
-    let what = format!("{} was not written", shared.paths.file.display());
-    SnapshotError::new(SnapshotErrorKind::NotWritten, what).with_source(error)
+    let message = format!("{} was not written", shared.paths.file.display());
+    SnapshotError::new(SnapshotErrorKind::NotWritten, message).with_source(error)
 }
 
 /// The size of writes to the disk.

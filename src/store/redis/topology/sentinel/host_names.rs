@@ -24,8 +24,8 @@ impl HostNames {
         }
         for address in addresses {
             if !self.0.contains_key(address) {
-                let found = lookup_host((address.host.as_str(), address.port));
-                let found = match timeout(ANSWER_WITHIN, found).await {
+                let lookup = lookup_host((address.host.as_str(), address.port));
+                let found = match timeout(ANSWER_WITHIN, lookup).await {
                     Ok(Ok(found)) => found.map(canonical).collect(),
                     _ => Vec::new(),
                 };

@@ -9,13 +9,12 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
+use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
 use crate::store::redis::connect::{self, GreetedConnection, OpenError};
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 use crate::store::redis::topology::sentinel::answers::NamedPrimary;
 use crate::store::redis::topology::sentinel::{ANSWER_WITHIN, AbortOnDrop, SentinelShared};
 use crate::store::redis::url::{Address, Deployment};
-
-use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
 
 /// Listens to a sentinel until the store ends, and connects again when the connection breaks.
 pub(super) async fn keep_listening(
@@ -112,8 +111,10 @@ async fn ask(
         let message = format!("{sentinel} gives no answer about `{name}`");
         RedisError::new(RedisErrorKind::Unreachable, message).with_source(error)
     };
-    let replies = connection.send_packed_commands(&question, 0, 1).await;
-    let mut replies = replies.map_err(broken)?;
+    let mut replies = connection
+        .send_packed_commands(&question, 0, 1)
+        .await
+        .map_err(broken)?;
     let fields = match replies.pop() {
         Some(Value::Map(fields)) => fields,
         Some(Value::Array(list)) => pairs(list),

@@ -8,7 +8,6 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use crate::session::{SLOTS, Timestamp};
-
 use crate::store::export::StoredEntry;
 use crate::store::snapshot::format::block::{
     BlockHead, BlockLabel, CHECK_BYTES, FileTotals, HEAD_BYTES,
@@ -53,7 +52,7 @@ pub(crate) struct Damage {
 pub(crate) enum Flaw {
     /// There are bytes that are no block, where one must be.
     NoBlock,
-    /// A block's checksum, seal, place or content is wrong.
+    /// A block's checksum, encryption, position or content is wrong.
     Block(u32),
     /// The file ends too early.
     Truncated,
@@ -72,11 +71,11 @@ pub(crate) fn decode(
 ) -> io::Result<Result<SnapshotContents, HeaderError>> {
     let mut file = file;
     let header = SnapshotHeader::read(&mut file, reading.application, reading.key)?;
-    Ok(header.map(|(header, seal)| {
+    Ok(header.map(|(header, cipher)| {
         let mut decoder = SnapshotDecoder {
             file,
             reading,
-            seal,
+            cipher,
             skipped: 0,
             reported_at: Instant::now(),
             contents: SnapshotContents {
@@ -98,7 +97,7 @@ pub(crate) fn decode(
 struct SnapshotDecoder<'a, R> {
     file: R,
     reading: DecodeOptions<'a>,
-    seal: Option<BlockCipher>,
+    cipher: Option<BlockCipher>,
     /// Bytes that were no block.
     skipped: u64,
     reported_at: Instant,
@@ -178,8 +177,8 @@ impl<R: Read> SnapshotDecoder<'_, R> {
             return None;
         }
         content.truncate(sound.len());
-        if let Some(seal) = &self.seal {
-            seal.open(head.number, content).ok()?;
+        if let Some(cipher) = &self.cipher {
+            cipher.decrypt(head.number, content).ok()?;
         }
         let (label, mut rest) = postcard::take_from_bytes::<BlockLabel>(content).ok()?;
         match label {

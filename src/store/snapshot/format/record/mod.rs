@@ -15,7 +15,6 @@ use crate::session::{
     AttributeEntry, Credential, Details, HISTORY_MAX, Idle, Lifetime, Name, Record, Root,
     SecretHash, Timestamp, UserKey, Value, Version,
 };
-
 use crate::store::export::{EntryState, StoredEntry};
 
 /// The times of writing and reading a file.

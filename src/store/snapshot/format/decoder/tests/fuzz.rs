@@ -60,7 +60,7 @@ fn apply(change: Change, bytes: &mut Vec<u8>) {
 }
 
 /// A file with arbitrary content whose checksums are correct: the worst content of a block.
-fn sealed_with_right_checksums(contents: &[Vec<u8>]) -> Vec<u8> {
+fn file_with_right_checksums(contents: &[Vec<u8>]) -> Vec<u8> {
     let (mut bytes, _) = header(None).encode(None).expect("it fits");
     let salt = header(None).salt;
     for (number, content) in contents.iter().enumerate() {
@@ -79,11 +79,11 @@ proptest! {
     /// F-03: after any changes of a file, the entries that are read are the written ones.
     #[test]
     fn a_changed_file_never_gives_wrong_content(
-        sealed in prop::bool::weighted(0.2),
+        encrypted in prop::bool::weighted(0.2),
         changes in prop::collection::vec(change(), 1..6),
     ) {
         static SAMPLES: LazyLock<Samples> = LazyLock::new(samples);
-        let (original, key) = &SAMPLES[usize::from(sealed)];
+        let (original, key) = &SAMPLES[usize::from(encrypted)];
         let mut bytes = original.clone();
         for change in changes {
             apply(change, &mut bytes);
@@ -108,7 +108,7 @@ proptest! {
         let label = BlockLabel::Slot { slot, at };
         contents.push(postcard::to_extend(&label, Vec::new()).expect("memory takes all"));
         contents.last_mut().expect("it is there").extend(tail);
-        let read = read(&sealed_with_right_checksums(&contents), None);
+        let read = read(&file_with_right_checksums(&contents), None);
         prop_assert!(read.expect("its header is sound").damage.is_some());
     }
 

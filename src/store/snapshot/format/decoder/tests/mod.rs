@@ -77,7 +77,7 @@ fn a_slot_with_many_sessions_is_several_blocks() {
 /// F-04.
 #[test]
 fn what_is_not_ours_is_refused() {
-    let [(plain, _), (sealed, _)] = samples();
+    let [(plain, _), (encrypted, _)] = samples();
     assert_eq!(
         read_as(&plain, "bank", None).unwrap_err(),
         HeaderError::Application("shop".to_owned())
@@ -92,27 +92,27 @@ fn what_is_not_ours_is_refused() {
     assert_eq!(read(&newer, None).unwrap_err(), HeaderError::Version(3));
     let older = include_bytes!("../../../../../../tests/golden/snapshot-1");
     assert_eq!(read(older, None).unwrap_err(), HeaderError::Version(1));
-    assert_eq!(read(&sealed, None).unwrap_err(), HeaderError::KeyMissing);
+    assert_eq!(read(&encrypted, None).unwrap_err(), HeaderError::KeyMissing);
     assert_eq!(
         read(&plain, Some(KEY)).unwrap_err(),
         HeaderError::NotEncrypted
     );
     assert_eq!(
-        read(&sealed, Some([1; 32])).unwrap_err(),
+        read(&encrypted, Some([1; 32])).unwrap_err(),
         HeaderError::WrongKey
     );
 }
 
 #[test]
-fn a_sealed_file_does_not_show_what_is_in_it() {
-    let [(plain, _), (sealed, _)] = samples();
+fn an_encrypted_file_does_not_show_what_is_in_it() {
+    let [(plain, _), (encrypted, _)] = samples();
     let shows = |bytes: &[u8]| bytes.windows(7).any(|window| window == b"value 1");
-    assert!(shows(&plain) && !shows(&sealed));
+    assert!(shows(&plain) && !shows(&encrypted));
 }
 
 /// F-09: without the key, no valid block can be made, not even with correct checksums.
 #[test]
-fn an_altered_sealed_block_with_a_right_checksum_is_rejected() {
+fn an_altered_encrypted_block_with_a_right_checksum_is_rejected() {
     let [_, (mut bytes, key)] = samples();
     let (salt, start) = (header(None).salt, first_block(&bytes));
     let head = BlockHead::from_bytes(&head_at(&bytes, start), salt).expect("a block begins there");

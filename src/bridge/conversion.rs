@@ -20,7 +20,7 @@ use crate::bridge::{BridgeError, RecordParts};
 use crate::middleware::limits::Limits;
 use crate::session::{Name, Record, Root, SecretHash, Timestamp, Value, json};
 
-/// Under what the store has a session of tower-sessions.
+/// The store key and secret hash of a tower-sessions session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct StoreKey {
     pub(super) root: Root,
@@ -103,7 +103,7 @@ impl EncodedRecord {
     }
 }
 
-/// What tower-sessions gets of a stored session.
+/// Decodes a stored session into the parts of a record of tower-sessions.
 pub(super) fn decode(record: &Record) -> Result<RecordParts, BridgeError> {
     let failed = |error: json::DecodeError| BridgeError::Decode(error.to_string());
     let mut data = HashMap::new();
@@ -172,15 +172,16 @@ fn shown_name(name: &str) -> &str {
 
 /// Seconds and nanoseconds since the Unix epoch; dates before it have long passed.
 fn since_epoch(time: SystemTime) -> (u64, u32) {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    let since = since.unwrap_or_default();
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     (since.as_secs(), since.subsec_nanos())
 }
 
 /// That time, at most the last second of the year 9999: later ones have no date.
 fn at(secs: u64, nanos: u32) -> SystemTime {
-    let since = Duration::from_secs(secs.min(LAST_SECOND)) + Duration::from_nanos(nanos.into());
-    let since = since.min(Duration::from_secs(LAST_SECOND));
+    let exact = Duration::from_secs(secs.min(LAST_SECOND)) + Duration::from_nanos(nanos.into());
+    let since = exact.min(Duration::from_secs(LAST_SECOND));
     SystemTime::UNIX_EPOCH
         .checked_add(since)
         .unwrap_or(SystemTime::UNIX_EPOCH)
@@ -200,7 +201,7 @@ pub(super) const EXPIRY: &str = "\u{1}e";
 /// Below this the idle time is counted in milliseconds.
 const EXACT_BELOW: Duration = Duration::from_secs(60);
 
-/// A hundred years: as good as for ever.
+/// A hundred years, in place of no limit.
 const IDLE_MAX: Duration = Duration::from_secs(36_525 * 24 * 60 * 60);
 
 /// 9999-12-31T23:59:59Z.
