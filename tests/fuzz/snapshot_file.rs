@@ -11,13 +11,13 @@ use super::*;
 use crate::store::snapshot::format::fixtures::{NOW, slots};
 
 fn read(bytes: &[u8]) -> Result<SnapshotContents, HeaderError> {
-    let reading = DecodeOptions {
+    let options = DecodeOptions {
         application: "shop",
         key: None,
         now: NOW,
         wall: NOW,
     };
-    decode(bytes, reading).expect("memory does not fail")
+    decode(bytes, options).expect("memory does not fail")
 }
 
 /// S-02.

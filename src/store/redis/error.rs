@@ -95,7 +95,7 @@ impl RedisError {
 
 impl fmt::Display for RedisError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let message = match self.kind {
+        let summary = match self.kind {
             RedisErrorKind::Config => "a setting of the Redis store is not valid",
             RedisErrorKind::Unreachable => "the Redis server cannot be reached",
             RedisErrorKind::TimedOut => "the Redis server did not answer in time",
@@ -191,14 +191,14 @@ impl CommandFailure {
         // The scripts report `<COMMAND> error`; servers add words before and behind that.
         let (command, code, detail) = inner(detail).unwrap_or((command, code, detail));
         // Servers repeat the arguments of a command that they do not know: data of a session.
-        let message = detail.split(", with args").next().unwrap_or_default();
+        let detail = detail.split(", with args").next().unwrap_or_default();
         let new = |kind, text: &str| RedisError::new(kind, text);
         let redirect = || detail.split_ascii_whitespace().nth(1).map(str::to_owned);
         match code {
             "MOVED" => redirect().map_or_else(|| odd(command, code, detail), Self::Moved),
             "ASK" => redirect().map_or_else(|| odd(command, code, detail), Self::Ask),
             "NOSCRIPT" => Self::NoScript,
-            "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, message)),
+            "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
             "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
             "READONLY" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it is a replica")),
             "MASTERDOWN" => {
@@ -206,8 +206,8 @@ impl CommandFailure {
                 Self::Demoted(new(RedisErrorKind::ReadOnly, message))
             }
             "UNBLOCKED" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it has become a replica")),
-            "BUSY" => Self::Later(new(RedisErrorKind::Unreachable, message)),
-            "NOREPLICAS" => Self::Later(new(RedisErrorKind::ReadOnly, message)),
+            "BUSY" => Self::Later(new(RedisErrorKind::Unreachable, detail)),
+            "NOREPLICAS" => Self::Later(new(RedisErrorKind::ReadOnly, detail)),
             "MISCONF" => Self::Later(new(
                 RedisErrorKind::ReadOnly,
                 "it cannot save to its disk, and accepts no writes until it can (MISCONF)",

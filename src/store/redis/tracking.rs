@@ -32,9 +32,9 @@ impl GreetingHistory {
     }
 }
 
-/// Opens a connection; with `near`, one on which the server sends invalidations, if it can. Servers
-/// and proxies that do not know `HELLO` refuse it with various messages, or close the connection:
-/// they are used without copies.
+/// Opens a connection; with `near_cache`, one on which the server sends invalidations, if it can.
+/// Servers and proxies that do not know `HELLO` refuse it with various messages, or close the
+/// connection: they are used without copies.
 pub(super) async fn open(
     address: &Address,
     config: &RedisConfig,
@@ -91,7 +91,7 @@ pub(super) async fn open(
         // The connection is about to end as well.
         Err(error) => {
             let cause = error.flattened();
-            tracing::debug!(%address, %cause, "the server closed the connection during the test of its tracking");
+            tracing::debug!(%address, %cause, "cannot test whether the server tracks keys");
         }
     }
     Ok((connection, driver))

@@ -44,9 +44,9 @@ pub(super) fn load(paths: &SnapshotPaths, config: &SnapshotConfig) -> io::Result
     }
     match read(paths, config)? {
         Ok(None) => {}
-        Ok(Some(contents)) => match objection(&contents, &journal) {
+        Ok(Some(contents)) => match rejection(&contents, &journal) {
             Some(reason) => quarantine(paths, reason, &mut loaded)?,
-            None => take(paths, contents, &journal, &mut loaded)?,
+            None => accept(paths, contents, &journal, &mut loaded)?,
         },
         Err(reason) => quarantine(paths, reason, &mut loaded)?,
     }
@@ -57,7 +57,7 @@ pub(super) fn load(paths: &SnapshotPaths, config: &SnapshotConfig) -> io::Result
 }
 
 /// The reason why a readable file must not be used: it could restore ended sessions.
-fn objection(contents: &SnapshotContents, journal: &JournalContents) -> Option<String> {
+fn rejection(contents: &SnapshotContents, journal: &JournalContents) -> Option<String> {
     match journal {
         JournalContents::Notes(_) => None,
         JournalContents::Nothing => contents
@@ -70,7 +70,7 @@ fn objection(contents: &SnapshotContents, journal: &JournalContents) -> Option<S
     }
 }
 
-fn take(
+fn accept(
     paths: &SnapshotPaths,
     contents: SnapshotContents,
     journal: &JournalContents,
@@ -79,7 +79,7 @@ fn take(
     loaded.entries = contents.entries;
     loaded.report.expired = contents.expired;
     if let JournalContents::Notes(notes) = journal {
-        catch_up(notes, loaded);
+        apply_journal(notes, loaded);
     }
     loaded.survivors = contents.header.survivors;
     let names = loaded.survivors.iter();
@@ -100,7 +100,7 @@ fn take(
 /// Removes the file that has been read, so that no later crash can restore sessions that end until
 /// then.
 pub(super) fn consume(paths: &SnapshotPaths) -> io::Result<()> {
-    // In this order: without its journal the file could.
+    // In this order: without its journal the file could restore them.
     paths.remove(&paths.file)?;
     paths.remove(&paths.journal)
 }
@@ -115,16 +115,16 @@ fn read(
         Ok(None) => return Ok(Ok(None)),
         Err(error) => return Ok(Err(error.to_string())),
     };
-    let reading = DecodeOptions {
+    let options = DecodeOptions {
         application: &config.application,
         key: config.key.as_ref(),
         now: clock::now(),
         wall: clock::wall_clock(),
     };
     Ok(
-        match decode(BufReader::with_capacity(BUFFER, file), reading) {
+        match decode(BufReader::with_capacity(BUFFER, file), options) {
             Ok(Ok(contents)) => Ok(Some(contents)),
-            Ok(Err(refusal)) => Err(refusal.to_string()),
+            Ok(Err(rejected)) => Err(rejected.to_string()),
             Err(error) => Err(format!("it cannot be read: {error}")),
         },
     )
@@ -132,7 +132,7 @@ fn read(
 
 /// Applies the journal: gives each session its latest credential, and turns those that have ended
 /// into tombstones.
-fn catch_up(notes: &[Note], loaded: &mut LoadedSnapshot) {
+fn apply_journal(notes: &[Note], loaded: &mut LoadedSnapshot) {
     let (now, wall) = (clock::now(), clock::wall_clock());
     let states = latest_states(notes, now, wall);
     let is_noted = |entry: &&mut StoredEntry| states.contains_key(&entry.key);

@@ -67,14 +67,14 @@ pub(crate) enum Flaw {
 /// Reads a file. The outer error is an error of the disk before anything could be read.
 pub(crate) fn decode(
     file: impl Read,
-    reading: DecodeOptions<'_>,
+    options: DecodeOptions<'_>,
 ) -> io::Result<Result<SnapshotContents, HeaderError>> {
     let mut file = file;
-    let header = SnapshotHeader::read(&mut file, reading.application, reading.key)?;
+    let header = SnapshotHeader::read(&mut file, options.application, options.key)?;
     Ok(header.map(|(header, cipher)| {
         let mut decoder = SnapshotDecoder {
             file,
-            reading,
+            options,
             cipher,
             skipped: 0,
             reported_at: Instant::now(),
@@ -96,7 +96,7 @@ pub(crate) fn decode(
 
 struct SnapshotDecoder<'a, R> {
     file: R,
-    reading: DecodeOptions<'a>,
+    options: DecodeOptions<'a>,
     cipher: Option<BlockCipher>,
     /// Bytes that were no block.
     skipped: u64,
@@ -185,8 +185,8 @@ impl<R: Read> SnapshotDecoder<'_, R> {
             BlockLabel::End(totals) => rest.is_empty().then_some(DecodedBlock::End(totals)),
             BlockLabel::Slot { slot, at } if usize::from(slot) < SLOTS => {
                 let downtime = Downtime {
-                    now: self.reading.now,
-                    down: self.reading.wall.since(Timestamp::from_millis(at)),
+                    now: self.options.now,
+                    down: self.options.wall.since(Timestamp::from_millis(at)),
                 };
                 let mut entries = BlockEntries::default();
                 while !rest.is_empty() {

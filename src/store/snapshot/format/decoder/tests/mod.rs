@@ -11,13 +11,13 @@ fn read_as(
     key: Option<[u8; 32]>,
 ) -> Result<SnapshotContents, HeaderError> {
     let key = key.map(FileKey::new);
-    let reading = DecodeOptions {
+    let options = DecodeOptions {
         application,
         key: key.as_ref(),
         now: NOW,
         wall: NOW,
     };
-    decode(bytes, reading).expect("memory does not fail")
+    decode(bytes, options).expect("memory does not fail")
 }
 
 fn read(bytes: &[u8], key: Option<[u8; 32]>) -> Result<SnapshotContents, HeaderError> {
