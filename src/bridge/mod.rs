@@ -62,8 +62,7 @@ use crate::store::erased::ErasedStore;
 /// tower-sessions gives a session another id by deleting it and saving a new one, which the bridge
 /// cannot distinguish from a logout and a new visit. [Events](crate::SessionStore::events) of the
 /// store therefore report `cycle_id` as [`Deleted`](crate::SessionEventKind::Deleted) with
-/// [`EndReason::Logout`](crate::EndReason::Logout), followed by
-/// [`Created`](crate::SessionEventKind::Created), and never as
+/// [`EndReason::Logout`], followed by [`Created`](crate::SessionEventKind::Created), and never as
 /// [`Rotated`](crate::SessionEventKind::Rotated).
 ///
 /// What differs from this crate's own layer is in the guide:
