@@ -53,7 +53,7 @@ async fn create_many(store: &RedisStore) -> Vec<Root> {
 
 /// the primary dies, and another one takes over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn events_follow_the_master_that_the_sentinels_name() {
+async fn events_follow_the_primary_that_the_sentinels_name() {
     let mut group = Sentinels::start();
     let (one, two) = (
         node(&group.url(), "node1").await,

@@ -208,7 +208,7 @@ impl Sentinels {
 
 /// the primary dies under load.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_new_master_is_followed_at_once() {
+async fn a_new_primary_is_followed_at_once() {
     let mut group = Sentinels::start();
     let store = RedisStore::builder(group.url())
         .operation_timeout(Duration::from_secs(10))

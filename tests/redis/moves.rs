@@ -50,7 +50,7 @@ impl Pair {
 
 /// only reads, so that only the probe can detect it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_read_from_a_master_that_was_demoted() {
+async fn nothing_is_read_from_a_primary_that_was_demoted() {
     for near in [false, true] {
         let pair = Pair::start().await;
         let builder = RedisStore::builder(pair.address.url());
@@ -88,7 +88,7 @@ async fn nothing_is_read_from_a_master_that_was_demoted() {
 
 /// writes, which the demoted server refuses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_address_that_leads_to_another_master_is_followed() {
+async fn an_address_that_leads_to_another_primary_is_followed() {
     let pair = Pair::start().await;
     let store = RedisStore::connect(&pair.address.url()).await.unwrap();
     let (key, _) = create(&store, "a", "1").await;

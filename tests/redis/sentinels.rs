@@ -107,7 +107,7 @@ async fn named(server: &Server, host: &'static str, epoch: u64) -> Front {
 
 /// by its name and by its address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_master_with_two_names_is_one_master() {
+async fn one_primary_with_two_names_is_one_primary() {
     let server = Server::start(&[]);
     let (one, other) = (
         named(&server, "localhost", 1).await,
@@ -155,7 +155,7 @@ async fn one_master_with_two_names_is_one_master() {
 
 /// the role that a server reports takes precedence over a sentinel with an old state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_is_no_master_is_not_followed_whatever_its_election() {
+async fn a_server_that_is_no_primary_is_not_followed_whatever_its_election() {
     let (primary, replica) = (Server::start(&[]), Server::start(&[]));
     replica.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     let stale = named(&replica, "127.0.0.1", 9).await;

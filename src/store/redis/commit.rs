@@ -79,7 +79,7 @@ impl RedisShared {
         let (clock, fields) = timed(rest)?;
         self.decode(key, fields, clock)?
             .map(Arc::new)
-            .ok_or_else(odd)
+            .ok_or_else(unexpected)
     }
 }
 
@@ -167,7 +167,7 @@ fn composed(
 ) -> Result<Arc<Record>, RedisError> {
     let (clock, header) = timed(rest)?;
     let Reply::BulkString(header) = header else {
-        return Err(odd());
+        return Err(unexpected());
     };
     record::committed(base, changes, &header, clock).map(Arc::new)
 }
@@ -176,15 +176,15 @@ pub(super) fn timed(rest: Vec<Reply>) -> Result<(ServerClock, Reply), RedisError
     let here = clock::now();
     let mut rest = rest.into_iter();
     let (Some(Reply::BulkString(there)), Some(reply)) = (rest.next(), rest.next()) else {
-        return Err(odd());
+        return Err(unexpected());
     };
     let there = str::from_utf8(&there)
         .ok()
         .and_then(|text| text.parse().ok())
-        .ok_or_else(odd)?;
+        .ok_or_else(unexpected)?;
     Ok((ServerClock { there, here }, reply))
 }
 
-fn odd() -> RedisError {
+fn unexpected() -> RedisError {
     RedisError::new(RedisErrorKind::Unexpected, "a commit's answer")
 }

@@ -195,8 +195,8 @@ impl CommandFailure {
         let new = |kind, text: &str| RedisError::new(kind, text);
         let redirect = || detail.split_ascii_whitespace().nth(1).map(str::to_owned);
         match code {
-            "MOVED" => redirect().map_or_else(|| odd(command, code, detail), Self::Moved),
-            "ASK" => redirect().map_or_else(|| odd(command, code, detail), Self::Ask),
+            "MOVED" => redirect().map_or_else(|| unexpected(command, code, detail), Self::Moved),
+            "ASK" => redirect().map_or_else(|| unexpected(command, code, detail), Self::Ask),
             "NOSCRIPT" => Self::NoScript,
             "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
             "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
@@ -222,7 +222,7 @@ impl CommandFailure {
                 let text = format!("{command} ({detail})");
                 Self::Final(RedisError::new(RedisErrorKind::Denied, text))
             }
-            _ => odd(command, code, detail),
+            _ => unexpected(command, code, detail),
         }
     }
 }
@@ -277,7 +277,7 @@ fn unauthenticated() -> RedisError {
     RedisError::new(RedisErrorKind::Unauthenticated, advice)
 }
 
-fn odd(command: &str, code: &str, detail: &str) -> CommandFailure {
+fn unexpected(command: &str, code: &str, detail: &str) -> CommandFailure {
     let text = format!("{command}: {code} {detail}");
     CommandFailure::Final(RedisError::new(RedisErrorKind::Unexpected, text))
 }

@@ -151,19 +151,22 @@ impl RedisShared {
 
 /// The server's next cursor, and the keys, in the answer to `SCAN`.
 fn scanned(reply: Option<Reply>) -> Result<(u64, Vec<Vec<u8>>), RedisError> {
-    let odd = || RedisError::new(RedisErrorKind::Unexpected, "the answer to SCAN");
+    let unexpected = || RedisError::new(RedisErrorKind::Unexpected, "the answer to SCAN");
     let Some(Reply::Array(parts)) = reply else {
-        return Err(odd());
+        return Err(unexpected());
     };
     let Ok([Reply::BulkString(cursor), Reply::Array(found)]) = <[Reply; 2]>::try_from(parts) else {
-        return Err(odd());
+        return Err(unexpected());
     };
     let cursor = str::from_utf8(&cursor).ok().and_then(|it| it.parse().ok());
     let keys = found.into_iter().map(|key| match key {
         Reply::BulkString(key) => Ok(key),
-        _ => Err(odd()),
+        _ => Err(unexpected()),
     });
-    Ok((cursor.ok_or_else(odd)?, keys.collect::<Result<_, _>>()?))
+    Ok((
+        cursor.ok_or_else(unexpected)?,
+        keys.collect::<Result<_, _>>()?,
+    ))
 }
 
 /// How many times a page asks servers for keys: in a database with many other keys a page may be

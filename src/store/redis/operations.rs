@@ -155,9 +155,9 @@ pub(super) fn unreadable(answer: &ScriptReply) -> StoreError {
 
 /// Converts seconds and microseconds to milliseconds.
 pub(super) fn server_time(reply: Option<&Reply>) -> Result<u64, RedisError> {
-    let odd = || RedisError::new(RedisErrorKind::Unexpected, "no time");
+    let unexpected = || RedisError::new(RedisErrorKind::Unexpected, "no time");
     let Some(Reply::Array(parts)) = reply else {
-        return Err(odd());
+        return Err(unexpected());
     };
     let number = |part: Option<&Reply>| match part {
         Some(Reply::BulkString(text)) => str::from_utf8(text).ok()?.parse::<u64>().ok(),
@@ -166,6 +166,6 @@ pub(super) fn server_time(reply: Option<&Reply>) -> Result<u64, RedisError> {
     };
     match (number(parts.first()), number(parts.get(1))) {
         (Some(seconds), Some(micros)) => Ok(seconds * 1_000 + micros / 1_000),
-        _ => Err(odd()),
+        _ => Err(unexpected()),
     }
 }

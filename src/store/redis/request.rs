@@ -147,15 +147,15 @@ pub(super) enum ScriptReply {
 
 impl ScriptReply {
     pub(super) fn of(reply: Value) -> Result<Self, RedisError> {
-        let odd = || RedisError::new(RedisErrorKind::Unexpected, "a script's answer");
+        let unexpected = || RedisError::new(RedisErrorKind::Unexpected, "a script's answer");
         let Value::Array(mut rest) = reply else {
-            return Err(odd());
+            return Err(unexpected());
         };
         if rest.is_empty() {
-            return Err(odd());
+            return Err(unexpected());
         }
         let Value::BulkString(letter) = rest.remove(0) else {
-            return Err(odd());
+            return Err(unexpected());
         };
         match &*letter {
             b"O" => Ok(Self::Done(rest)),
@@ -165,7 +165,7 @@ impl ScriptReply {
             b"S" => Ok(Self::Superseded),
             b"B" => Ok(Self::Foreign),
             b"U" => Ok(Self::Unknown),
-            _ => Err(odd()),
+            _ => Err(unexpected()),
         }
     }
 }
