@@ -39,7 +39,7 @@ async fn run() {
             let store = open(&path, key).await;
             match round {
                 0 => fill(store.store(), sessions).await,
-                _ => assert_eq!(store.loaded().sessions, sessions),
+                _ => assert_eq!(store.load_report().sessions, sessions),
             }
             let before = Memory::now();
             let (took, report) = timed_async(store.save()).await;
@@ -59,7 +59,7 @@ async fn run() {
             }));
 
             let (took, store) = timed_async(open(&path, key)).await;
-            assert_eq!(store.loaded().sessions, sessions);
+            assert_eq!(store.load_report().sessions, sessions);
             loads.push(took);
             store.save().await.expect("the disk is large enough");
         }

@@ -209,6 +209,12 @@ const TABLE: &[Row] = &[
         ],
         crates: &["tokio"],
     },
+    // Between snapshots and the stores that they save.
+    Row {
+        folder: "store/export",
+        modules: &["session"],
+        crates: &["serde"],
+    },
     Row {
         folder: "store/memory",
         modules: &[
@@ -223,12 +229,7 @@ const TABLE: &[Row] = &[
     },
     Row {
         folder: "store/memory/export",
-        modules: &[
-            "error",
-            "session",
-            "store::memory",
-            "store::snapshot::source",
-        ],
+        modules: &["error", "session", "store::export", "store::memory"],
         crates: &[],
     },
     Row {
@@ -238,6 +239,7 @@ const TABLE: &[Row] = &[
             "error",
             "events",
             "session",
+            "store::export",
             "store::memory::MemoryStore",
             "store::SessionStore",
             "store::users",
@@ -259,6 +261,7 @@ const TABLE: &[Row] = &[
         modules: &[
             "cluster",
             "session",
+            "store::export",
             "store::replicated::ReplicatedStore",
             "store::snapshot",
         ],

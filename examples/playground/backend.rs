@@ -220,7 +220,7 @@ fn snapshot(args: &Args) -> Result<SnapshotStoreBuilder, String> {
     let path = args.file.as_ref().ok_or("no file is given")?;
     let snapshot = SnapshotStore::builder(path).application("playground");
     Ok(match args.file_every {
-        Some(ms) => snapshot.every(Duration::from_millis(ms)),
+        Some(ms) => snapshot.interval(Duration::from_millis(ms)),
         None => snapshot,
     })
 }

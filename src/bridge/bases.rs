@@ -3,7 +3,7 @@
 //! tower-sessions hands out a record when it loads a session, and gets one to save, with nothing in
 //! it that connects the two. Several requests of one session may be under way, each with another
 //! state of it. What identifies a record is its map: the keys of a map's hasher are drawn for each
-//! new map, and stay with it and its clones. A [`Print`] is a hash that those keys make.
+//! new map, and stay with it and its clones. A [`MapFingerprint`] is a hash that those keys make.
 //!
 //! The number and the size of the records is limited; the oldest are dropped first. Where one is
 //! missing, the stored session takes its place.
@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value as Json;
 
-use super::content::Content;
+use crate::bridge::conversion::EncodedRecord;
 use crate::session::{Record, Root, Value};
 use crate::sync::lock;
 
 /// What identifies a map and its clones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Print(u64);
+pub(super) struct MapFingerprint(u64);
 
-impl Print {
+impl MapFingerprint {
     pub(super) fn of(data: &HashMap<String, Json>) -> Self {
         Self(data.hasher().hash_one(0_u64))
     }
@@ -33,7 +33,7 @@ impl Print {
 pub(super) struct Base {
     record: Arc<Record>,
     /// What the request has saved since. The record may have more, from other requests.
-    saved: Option<Content>,
+    saved: Option<EncodedRecord>,
 }
 
 impl Base {
@@ -44,7 +44,7 @@ impl Base {
         }
     }
 
-    pub(super) const fn saved(record: Arc<Record>, content: Content) -> Self {
+    pub(super) const fn saved(record: Arc<Record>, content: EncodedRecord) -> Self {
         Self {
             record,
             saved: Some(content),
@@ -76,39 +76,39 @@ impl Base {
     }
 
     fn bytes(&self) -> usize {
-        self.record.footprint() + self.saved.as_ref().map_or(0, Content::bytes)
+        self.record.footprint() + self.saved.as_ref().map_or(0, EncodedRecord::bytes)
     }
 }
 
 /// The bases of the requests of one node.
 #[derive(Debug, Default)]
-pub(super) struct Bases(Mutex<Table>);
+pub(super) struct Bases(Mutex<BaseTable>);
 
 #[derive(Debug, Default)]
-struct Table {
-    known: HashMap<(Root, Print), (u64, Base)>,
+struct BaseTable {
+    known: HashMap<(Root, MapFingerprint), (u64, Base)>,
     /// In the order in which they came, those that were replaced since included.
-    order: VecDeque<(u64, (Root, Print))>,
+    order: VecDeque<(u64, (Root, MapFingerprint))>,
     bytes: usize,
     next: u64,
 }
 
 impl Bases {
-    pub(super) fn get(&self, root: Root, print: Print) -> Option<Base> {
+    pub(super) fn get(&self, root: Root, print: MapFingerprint) -> Option<Base> {
         let table = lock(&self.0);
         let (_, base) = table.known.get(&(root, print))?;
         Some(base.clone())
     }
 
-    pub(super) fn put(&self, root: Root, print: Print, base: Base) {
+    pub(super) fn put(&self, root: Root, print: MapFingerprint, base: Base) {
         let mut table = lock(&self.0);
         table.put((root, print), base);
         table.shrink(BASES_MAX, BASE_BYTES_MAX);
     }
 }
 
-impl Table {
-    fn put(&mut self, key: (Root, Print), base: Base) {
+impl BaseTable {
+    fn put(&mut self, key: (Root, MapFingerprint), base: Base) {
         self.next += 1;
         self.bytes += base.bytes();
         self.order.push_back((self.next, key));
@@ -158,8 +158,8 @@ mod tests {
         }
     }
 
-    fn key(n: u64) -> (Root, Print) {
-        (Root::from_bytes([1; 12]), Print(n))
+    fn key(n: u64) -> (Root, MapFingerprint) {
+        (Root::from_bytes([1; 12]), MapFingerprint(n))
     }
 
     #[test]
@@ -167,15 +167,15 @@ mod tests {
         let map = HashMap::from([("a".to_owned(), Json::from(1))]);
         let mut clone = map.clone();
         clone.clear();
-        assert_eq!(Print::of(&map), Print::of(&clone));
+        assert_eq!(MapFingerprint::of(&map), MapFingerprint::of(&clone));
         let other = HashMap::from([("a".to_owned(), Json::from(1))]);
         assert_eq!(map, other);
-        assert_ne!(Print::of(&map), Print::of(&other));
+        assert_ne!(MapFingerprint::of(&map), MapFingerprint::of(&other));
     }
 
     #[test]
     fn the_oldest_are_dropped_beyond_either_limit() {
-        let mut table = Table::default();
+        let mut table = BaseTable::default();
         for n in 0..5 {
             table.put(key(n), Base::loaded(record(100)));
             table.shrink(3, 1 << 20);
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_base_that_is_replaced_again_and_again_takes_no_more_room() {
-        let mut table = Table::default();
+        let mut table = BaseTable::default();
         for _ in 0..100 {
             table.put(key(1), Base::loaded(record(100)));
             table.shrink(4, 1 << 20);

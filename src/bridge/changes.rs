@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::Value as Json;
 
-use super::bases::Base;
-use super::content::{Content, EXPIRY, Key};
+use crate::bridge::bases::Base;
+use crate::bridge::conversion::{EXPIRY, EncodedRecord, StoreKey};
 use crate::session::{Changes, Login, Timestamp, Value, json};
 
-impl Content {
+impl EncodedRecord {
     /// The changes that make a session of this.
-    pub(super) fn creation(&self, key: &Key, idle: Duration) -> Changes {
+    pub(super) fn creation(&self, key: &StoreKey, idle: Duration) -> Changes {
         let mut changes = Changes::create(key.hash, Some(idle), granted(idle));
         for (name, value) in &self.attributes {
             changes.insert(name.clone(), value.clone());
@@ -22,7 +22,7 @@ impl Content {
     /// The changes that a request has made which knew the session as `base`.
     pub(super) fn changes(
         &self,
-        key: &Key,
+        key: &StoreKey,
         base: &Base,
         idle: Duration,
         now: Timestamp,

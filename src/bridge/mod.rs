@@ -4,14 +4,14 @@
 //! with the one that the same request has loaded ([`bases`]) and commits what differs, attribute by
 //! attribute ([`changes`]). An id of tower-sessions is hashed before it reaches the store, and the
 //! expiry date becomes an idle time, so that nodes whose clocks differ agree about it
-//! ([`content`]).
+//! ([`conversion`]).
 //!
 //! It does not extend what tower-sessions does: a new id is a new session, and nothing but a save
 //! counts as a use.
 
 mod bases;
 mod changes;
-mod content;
+mod conversion;
 mod versions;
 
 use std::collections::HashMap;
@@ -25,8 +25,8 @@ use serde_json::Value as Json;
 use tokio::runtime::Handle;
 use tracing::warn;
 
-use self::bases::{Base, Bases, Print};
-use self::content::{Content, Key, idle_until};
+use self::bases::{Base, Bases, MapFingerprint};
+use self::conversion::{EncodedRecord, StoreKey, idle_until};
 use crate::clock;
 use crate::error::StoreError;
 use crate::middleware::limits::Limits;
@@ -59,6 +59,12 @@ use crate::store::erased::ErasedStore;
 /// - The store, its files, its peers and the logs have hashes of the ids, and no ids.
 /// - A store that fails is an error, never a session that is not there.
 ///
+/// tower-sessions gives a session another id by deleting it and saving a new one, which the bridge
+/// cannot distinguish from a logout and a new visit. [Events](crate::SessionStore::events) of the
+/// store therefore report `cycle_id` as [`Deleted`](crate::SessionEventKind::Deleted) with
+/// [`EndReason::Logout`], followed by [`Created`](crate::SessionEventKind::Created), and never as
+/// [`Rotated`](crate::SessionEventKind::Rotated).
+///
 /// What differs from this crate's own layer is in the guide:
 /// [`guide::tower_sessions`](crate::guide::tower_sessions).
 #[derive(Clone)]
@@ -68,16 +74,16 @@ pub struct TowerSessions {
     limits: Limits,
 }
 
-/// Why an operation has failed, in the cases of tower-sessions. The text quotes no data.
+/// The error of an operation, by the kinds of tower-sessions. The text quotes no data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Failure {
+enum BridgeError {
     Encode(String),
     Decode(String),
     Backend(String),
 }
 
-/// What tower-sessions keeps of a session, without its id.
-type Loose = (HashMap<String, Json>, SystemTime);
+/// The attributes and the expiry date of a record of tower-sessions.
+type RecordParts = (HashMap<String, Json>, SystemTime);
 
 impl TowerSessions {
     /// Sessions live in `store`.
@@ -102,9 +108,9 @@ impl TowerSessions {
         id: i128,
         data: &HashMap<String, Json>,
         expires_at: SystemTime,
-    ) -> Result<bool, Failure> {
-        let (key, print) = (Key::of(id), Print::of(data));
-        let content = Content::encode(data, expires_at, &self.limits)?;
+    ) -> Result<bool, BridgeError> {
+        let (key, print) = (StoreKey::of(id), MapFingerprint::of(data));
+        let content = EncodedRecord::encode(data, expires_at, &self.limits)?;
         let this = self.clone();
         finish(async move { this.create_with(key, print, &content).await }).await
     }
@@ -115,39 +121,39 @@ impl TowerSessions {
         id: i128,
         data: &HashMap<String, Json>,
         expires_at: SystemTime,
-    ) -> Result<(), Failure> {
-        let (key, print) = (Key::of(id), Print::of(data));
-        let content = Content::encode(data, expires_at, &self.limits)?;
+    ) -> Result<(), BridgeError> {
+        let (key, print) = (StoreKey::of(id), MapFingerprint::of(data));
+        let content = EncodedRecord::encode(data, expires_at, &self.limits)?;
         let this = self.clone();
         finish(async move { this.save_with(key, print, content).await }).await
     }
 
     /// The session, if it is live.
-    async fn load(&self, id: i128) -> Result<Option<Loose>, Failure> {
-        let key = Key::of(id);
+    async fn load(&self, id: i128) -> Result<Option<RecordParts>, BridgeError> {
+        let key = StoreKey::of(id);
         let Some(record) = self.fetch(&key).await? else {
             return Ok(None);
         };
-        if content::has_expired(&record, clock::now()) {
+        if conversion::has_expired(&record, clock::now()) {
             return Ok(None);
         }
-        let loose = content::decode(&record)?;
-        let print = Print::of(&loose.0);
+        let loose = conversion::decode(&record)?;
+        let print = MapFingerprint::of(&loose.0);
         self.bases.put(key.root, print, Base::loaded(record));
         Ok(Some(loose))
     }
 
-    async fn delete(&self, id: i128) -> Result<(), Failure> {
-        let (this, key) = (self.clone(), Key::of(id));
+    async fn delete(&self, id: i128) -> Result<(), BridgeError> {
+        let (this, key) = (self.clone(), StoreKey::of(id));
         finish(async move { this.end(&key).await }).await
     }
 
     async fn create_with(
         &self,
-        key: Key,
-        print: Print,
-        content: &Content,
-    ) -> Result<bool, Failure> {
+        key: StoreKey,
+        print: MapFingerprint,
+        content: &EncodedRecord,
+    ) -> Result<bool, BridgeError> {
         let Some(idle) = idle_until(content.expires_at(), SystemTime::now()) else {
             // It has expired before it was stored.
             return Ok(true);
@@ -162,7 +168,12 @@ impl TowerSessions {
         Ok(true)
     }
 
-    async fn save_with(&self, key: Key, print: Print, content: Content) -> Result<(), Failure> {
+    async fn save_with(
+        &self,
+        key: StoreKey,
+        print: MapFingerprint,
+        content: EncodedRecord,
+    ) -> Result<(), BridgeError> {
         let Some(idle) = idle_until(content.expires_at(), SystemTime::now()) else {
             return self.end(&key).await;
         };
@@ -171,7 +182,7 @@ impl TowerSessions {
             let record = match self.commit(&key, Some(base.record()), changes).await? {
                 Outcome::Committed(record) => record,
                 Outcome::Gone | Outcome::Superseded | Outcome::Conflict(_) => {
-                    return Err(Failure::Backend(ENDED.to_owned()));
+                    return Err(BridgeError::Backend(ENDED.to_owned()));
                 }
             };
             self.bases
@@ -193,10 +204,10 @@ impl TowerSessions {
             }
             // It was created, or has ended, between the two calls.
         }
-        Err(Failure::Backend(BUSY.to_owned()))
+        Err(BridgeError::Backend(BUSY.to_owned()))
     }
 
-    async fn fetch(&self, key: &Key) -> Result<Option<Arc<Record>>, Failure> {
+    async fn fetch(&self, key: &StoreKey) -> Result<Option<Arc<Record>>, BridgeError> {
         let loaded = self.store.load(&key.root, Some(&key.hash)).await;
         match loaded.map_err(|error| failed(key, &error))? {
             Loaded::Live(record) => Ok(Some(record)),
@@ -206,15 +217,15 @@ impl TowerSessions {
 
     async fn commit(
         &self,
-        key: &Key,
+        key: &StoreKey,
         base: Option<&Arc<Record>>,
         changes: Changes,
-    ) -> Result<Outcome, Failure> {
+    ) -> Result<Outcome, BridgeError> {
         let outcome = self.store.commit(&key.root, base, changes).await;
         outcome.map_err(|error| failed(key, &error))
     }
 
-    async fn end(&self, key: &Key) -> Result<(), Failure> {
+    async fn end(&self, key: &StoreKey) -> Result<(), BridgeError> {
         let ended = self.store.delete(&key.root, EndReason::Logout).await;
         ended.map(drop).map_err(|error| failed(key, &error))
     }
@@ -230,8 +241,8 @@ impl fmt::Debug for TowerSessions {
 
 /// Lets a write run to its end also when the request that has begun it goes away.
 async fn finish<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-) -> Result<T, Failure> {
+    work: impl Future<Output = Result<T, BridgeError>> + Send + 'static,
+) -> Result<T, BridgeError> {
     let Ok(runtime) = Handle::try_current() else {
         return work.await;
     };
@@ -240,7 +251,7 @@ async fn finish<T: Send + 'static>(
         Err(error) => match error.try_into_panic() {
             Ok(payload) => panic::resume_unwind(payload),
             // The runtime is shutting down; how far the store has come is not known.
-            Err(error) => Err(Failure::Backend(
+            Err(error) => Err(BridgeError::Backend(
                 StoreError::indeterminate(error).to_string(),
             )),
         },
@@ -248,9 +259,9 @@ async fn finish<T: Send + 'static>(
 }
 
 /// Logs the error of a store, whose cause is not for clients, and gives its words.
-fn failed(key: &Key, error: &StoreError) -> Failure {
-    warn!(key = %key.root, error = error as &dyn Error, "the session store has failed");
-    Failure::Backend(error.to_string())
+fn failed(key: &StoreKey, error: &StoreError) -> BridgeError {
+    warn!(key = %key.root, cause = error as &dyn Error, "the session store has failed");
+    BridgeError::Backend(error.to_string())
 }
 
 const ENDED: &str = "the session has ended or expired; what was written is dropped";

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::{Failure, TowerSessions};
+use crate::bridge::{BridgeError, TowerSessions};
 
 macro_rules! implement {
     ($core:ident, $feature:literal) => {
@@ -61,12 +61,12 @@ macro_rules! implement {
         }
 
         #[cfg(feature = $feature)]
-        impl From<Failure> for $core::session_store::Error {
-            fn from(failure: Failure) -> Self {
+        impl From<BridgeError> for $core::session_store::Error {
+            fn from(failure: BridgeError) -> Self {
                 match failure {
-                    Failure::Encode(text) => Self::Encode(text),
-                    Failure::Decode(text) => Self::Decode(text),
-                    Failure::Backend(text) => Self::Backend(text),
+                    BridgeError::Encode(text) => Self::Encode(text),
+                    BridgeError::Decode(text) => Self::Decode(text),
+                    BridgeError::Backend(text) => Self::Backend(text),
                 }
             }
         }

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use super::SessionStore;
-use super::erased::{Answer, ErasedStore};
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SecretHash, SessionId};
+use crate::store::SessionStore;
+use crate::store::erased::{ErasedStore, StoreFuture};
 use crate::watch::SessionWatch;
 
 impl<S: SessionStore> ErasedStore for S {
@@ -15,7 +15,11 @@ impl<S: SessionStore> ErasedStore for S {
         SessionStore::new_id(self)
     }
 
-    fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>) -> Answer<'a, Loaded> {
+    fn load<'a>(
+        &'a self,
+        key: &'a Root,
+        secret: Option<&'a SecretHash>,
+    ) -> StoreFuture<'a, Loaded> {
         Box::pin(SessionStore::load(self, key, secret))
     }
 
@@ -24,15 +28,15 @@ impl<S: SessionStore> ErasedStore for S {
         key: &'a Root,
         base: Option<&'a Arc<Record>>,
         changes: Changes,
-    ) -> Answer<'a, Outcome> {
+    ) -> StoreFuture<'a, Outcome> {
         Box::pin(SessionStore::commit(self, key, base, changes))
     }
 
-    fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()> {
+    fn touch<'a>(&'a self, key: &'a Root) -> StoreFuture<'a, ()> {
         Box::pin(SessionStore::touch(self, key))
     }
 
-    fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool> {
+    fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> StoreFuture<'a, bool> {
         Box::pin(SessionStore::delete_because(self, key, reason))
     }
 

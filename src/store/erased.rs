@@ -13,22 +13,24 @@ use crate::watch::SessionWatch;
 /// store, in [`boxed`](super::boxed).
 pub(crate) trait ErasedStore: Send + Sync + 'static {
     fn new_id(&self) -> SessionId;
-    fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>) -> Answer<'a, Loaded>;
+    fn load<'a>(&'a self, key: &'a Root, secret: Option<&'a SecretHash>)
+    -> StoreFuture<'a, Loaded>;
     fn commit<'a>(
         &'a self,
         key: &'a Root,
         base: Option<&'a Arc<Record>>,
         changes: Changes,
-    ) -> Answer<'a, Outcome>;
-    fn touch<'a>(&'a self, key: &'a Root) -> Answer<'a, ()>;
-    fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> Answer<'a, bool>;
+    ) -> StoreFuture<'a, Outcome>;
+    fn touch<'a>(&'a self, key: &'a Root) -> StoreFuture<'a, ()>;
+    fn delete<'a>(&'a self, key: &'a Root, reason: EndReason) -> StoreFuture<'a, bool>;
     fn watch(&self, key: &Root) -> Option<SessionWatch>;
     fn route(&self, key: &Root) -> Option<String>;
     fn is_divided(&self) -> bool;
 }
 
 /// The pending answer of a store.
-pub(crate) type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub(crate) type StoreFuture<'a, T> =
+    Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 impl fmt::Debug for dyn ErasedStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,6 +16,8 @@
 
 mod boxed;
 pub(crate) mod erased;
+#[cfg(all(feature = "snapshot", unix))]
+pub(crate) mod export;
 mod record_bytes;
 pub(crate) mod session_store;
 pub(crate) mod typed;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::{typed, users};
 use crate::error::{SessionError, StoreError};
 use crate::events::SessionEvents;
 use crate::session::{
     AttributeOf, Changes, EndReason, Loaded, Name, Outcome, Record, Root, Scope, SecretHash,
     SessionCursor, SessionId, SessionInfo, SessionPage, Storable, UserKey,
 };
+use crate::store::{typed, users};
 use crate::watch::SessionWatch;
 
 /// A store of sessions.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
-use super::erased::ErasedStore;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{
     AttributeOf, Changes, Name, Outcome, Record, Root, Storable, Value, is_reserved, json,
 };
+use crate::store::erased::ErasedStore;
 
 impl Value {
     /// Encodes a value in the format of [`Session::insert`](crate::Session::insert), for use

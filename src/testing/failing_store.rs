@@ -47,11 +47,11 @@ use crate::watch::SessionWatch;
 #[derive(Clone, Debug)]
 pub struct FailingStore<S> {
     inner: S,
-    fault: Arc<Mutex<Option<Fault>>>,
+    fault: Arc<Mutex<Option<InjectedFault>>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Fault {
+struct InjectedFault {
     kind: StoreErrorKind,
     reads: bool,
 }
@@ -67,12 +67,12 @@ impl<S: SessionStore> FailingStore<S> {
 
     /// From now on every call fails, and changes nothing.
     pub fn fail(&self, kind: StoreErrorKind) {
-        self.set(Some(Fault { kind, reads: true }));
+        self.set(Some(InjectedFault { kind, reads: true }));
     }
 
     /// From now on calls that change something fail, and change nothing; loads do not.
     pub fn fail_writes(&self, kind: StoreErrorKind) {
-        self.set(Some(Fault { kind, reads: false }));
+        self.set(Some(InjectedFault { kind, reads: false }));
     }
 
     /// No call fails any more.
@@ -80,13 +80,12 @@ impl<S: SessionStore> FailingStore<S> {
         self.set(None);
     }
 
-    fn set(&self, fault: Option<Fault>) {
+    fn set(&self, fault: Option<InjectedFault>) {
         *lock(&self.fault) = fault;
     }
 
     fn check(&self, is_read: bool) -> Result<(), StoreError> {
-        let fault = *lock(&self.fault);
-        let fault = fault.filter(|fault| fault.reads || !is_read);
+        let fault = lock(&self.fault).filter(|fault| fault.reads || !is_read);
         let wanted = "the test wants it to fail";
         match fault.map(|fault| fault.kind) {
             None => Ok(()),

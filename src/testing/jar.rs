@@ -78,8 +78,9 @@ impl CookieJar {
     #[must_use]
     pub fn attach<B>(&self, mut request: Request<B>) -> Request<B> {
         if !self.cookies.is_empty() {
-            let pairs = self.cookies.iter();
-            let pairs: Vec<_> = pairs
+            let pairs: Vec<_> = self
+                .cookies
+                .iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect();
             let line = HeaderValue::try_from(pairs.join("; "));

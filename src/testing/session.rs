@@ -73,8 +73,8 @@ impl TestSession {
     ///
     /// When the value cannot be stored in a session.
     pub fn with<T: Storable + ?Sized>(mut self, name: &str, value: &T) -> Self {
-        let value = json::encode(value, usize::MAX);
-        let value = value.unwrap_or_else(|error| panic!("attribute `{name}`: {error}"));
+        let value = json::encode(value, usize::MAX)
+            .unwrap_or_else(|error| panic!("attribute `{name}`: {error}"));
         self.attributes.push((name.to_owned(), value));
         self
     }
@@ -153,8 +153,8 @@ impl TestSession {
         mut request: Request<B>,
     ) -> Result<Request<B>, StoreError> {
         let id = self.create(store).await?;
-        let line = HeaderValue::try_from(format!("{}={}", self.cookie, id.expose()));
-        let mut line = line.expect("a cookie's name consists of visible ASCII characters");
+        let mut line = HeaderValue::try_from(format!("{}={}", self.cookie, id.expose()))
+            .expect("a cookie's name consists of visible ASCII characters");
         line.set_sensitive(true);
         request.headers_mut().append(COOKIE, line);
         Ok(request)

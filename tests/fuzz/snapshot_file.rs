@@ -1,22 +1,23 @@
-//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::decoder`, whose
-//! private functions it calls.
+//! Fuzzing of the loader with arbitrary files. A module of `store::snapshot::format::decoder`,
+//! whose private functions it calls.
 //!
 //! `cargo test` runs the inputs in `__fuzz__/files/corpus` and a few thousand more; to continue,
-//! run `cargo bolero test -p distributable --all-features store::snapshot::decoder::fuzz::files`.
+//! run `cargo bolero test -p distributable --all-features
+//! store::snapshot::format::decoder::fuzz::files`.
 
 use bolero::check;
 
 use super::*;
-use crate::store::snapshot::sample::{NOW, slots};
+use crate::store::snapshot::format::fixtures::{NOW, slots};
 
-fn read(bytes: &[u8]) -> Result<Contents, Refusal> {
-    let reading = Reading {
+fn read(bytes: &[u8]) -> Result<SnapshotContents, HeaderError> {
+    let options = DecodeOptions {
         application: "shop",
         key: None,
         now: NOW,
         wall: NOW,
     };
-    decode(bytes, reading).expect("memory does not fail")
+    decode(bytes, options).expect("memory does not fail")
 }
 
 /// S-02.
@@ -27,8 +28,11 @@ fn files() {
         .for_each(|bytes: &[u8]| {
             // A correct checksum does not occur by chance.
             if let Ok(contents) = read(bytes) {
-                let known: Vec<_> = slots().into_iter().flat_map(|(_, kept)| kept).collect();
-                assert!(contents.kept.iter().all(|kept| known.contains(kept)));
+                let known: Vec<_> = slots()
+                    .into_iter()
+                    .flat_map(|(_, entries)| entries)
+                    .collect();
+                assert!(contents.entries.iter().all(|entry| known.contains(entry)));
             }
         });
 }
@@ -46,8 +50,11 @@ fn damaged_files() {
                 bytes[at] ^= xor;
             }
             if let Ok(contents) = read(&bytes) {
-                let known: Vec<_> = slots().into_iter().flat_map(|(_, kept)| kept).collect();
-                assert!(contents.kept.iter().all(|kept| known.contains(kept)));
+                let known: Vec<_> = slots()
+                    .into_iter()
+                    .flat_map(|(_, entries)| entries)
+                    .collect();
+                assert!(contents.entries.iter().all(|entry| known.contains(entry)));
             }
         });
 }

@@ -194,7 +194,7 @@ async fn neither_a_user_nor_the_hash_of_one_reaches_a_log() {
     }
     let logged = log.text();
     assert!(
-        logged.contains("too many sessions") && logged.contains("ended=1"),
+        logged.contains("too many sessions") && logged.contains("sessions=1"),
         "{logged}"
     );
     assert!(!logged.contains("ada4711"));

@@ -80,7 +80,7 @@ async fn the_documented_permissions_are_enough() {
     server.ok(&["SET", "foreign", "value"]);
     let open = || async {
         let store = RedisStore::builder(server.url()).credentials(Some("shop"), "open sesame");
-        store.deadline(PATIENT).connect().await.unwrap()
+        store.operation_timeout(PATIENT).connect().await.unwrap()
     };
     let store = open().await;
     let mut events = listen(&store, Scope::Node).await;
@@ -266,7 +266,7 @@ async fn a_named_application_keeps_the_contract() {
     let server = Server::start(&[]);
     let open = async || {
         let builder = RedisStore::builder(server.url()).application("shop");
-        builder.deadline(PATIENT).connect().await.unwrap()
+        builder.operation_timeout(PATIENT).connect().await.unwrap()
     };
     conformance(open().await, open().await).await;
 }

@@ -98,7 +98,7 @@ async fn warm_reads_cost_no_command_and_changes_are_seen() {
 async fn one_node_with_copies_keeps_the_contract() {
     let server = Server::start(&[]);
     let builder = RedisStore::builder(server.url()).near_cache(16 * MIB);
-    let store = builder.deadline(PATIENT).connect().await.unwrap();
+    let store = builder.operation_timeout(PATIENT).connect().await.unwrap();
     conformance(store.clone(), store).await;
 }
 

@@ -20,7 +20,7 @@ const OLD: [u8; 32] = [1; 32];
 const NEW: [u8; 32] = [2; 32];
 
 fn builder(server: &Server) -> RedisStoreBuilder {
-    RedisStore::builder(server.url()).deadline(PATIENT)
+    RedisStore::builder(server.url()).operation_timeout(PATIENT)
 }
 
 async fn with_keys(server: &Server, keys: &[[u8; 32]]) -> RedisStore {

@@ -51,9 +51,9 @@ async fn create_many(store: &RedisStore) -> Vec<Root> {
     keys
 }
 
-/// the master dies, and another one takes over.
+/// the primary dies, and another one takes over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn events_follow_the_master_that_the_sentinels_name() {
+async fn events_follow_the_primary_that_the_sentinels_name() {
     let mut group = Sentinels::start();
     let (one, two) = (
         node(&group.url(), "node1").await,
@@ -84,7 +84,7 @@ async fn events_follow_the_master_that_the_sentinels_name() {
     }
 }
 
-/// the sessions of every shard, a master that dies, and slots that move.
+/// the sessions of every shard, a primary that dies, and slots that move.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn every_shard_of_a_cluster_sends_its_events_once() {
     let mut cluster = Cluster::start_with(&[]);

@@ -19,7 +19,9 @@ use crate::support::{
 };
 
 pub(crate) async fn node(url: &str, name: &str) -> RedisStore {
-    let builder = RedisStore::builder(url).node_name(name).deadline(PATIENT);
+    let builder = RedisStore::builder(url)
+        .node_name(name)
+        .operation_timeout(PATIENT);
     builder.connect().await.unwrap()
 }
 
@@ -345,7 +347,7 @@ async fn events_of_another_application_are_not_received() {
     let server = Server::start(&[]);
     let open = async |name: &str| {
         let builder = RedisStore::builder(server.url()).application(name);
-        builder.deadline(PATIENT).connect().await.unwrap()
+        builder.operation_timeout(PATIENT).connect().await.unwrap()
     };
     let (shop, blog) = (open("shop").await, open("blog").await);
     let mut events = listen(&shop, Scope::Cluster).await;

@@ -83,7 +83,7 @@ async fn a_flushed_server_goes_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_stands_still_holds_no_request_longer_than_the_deadline() {
     let server = Server::start(&[]);
-    let builder = RedisStore::builder(server.url()).deadline(Duration::from_millis(600));
+    let builder = RedisStore::builder(server.url()).operation_timeout(Duration::from_millis(600));
     let store = builder.connect().await.unwrap();
     let (key, record) = create(&store, "a", "1").await;
     for round in ["CLIENT PAUSE", "SIGSTOP"] {
@@ -180,7 +180,7 @@ async fn an_evicted_session_is_no_session() {
 async fn no_answer_reaches_another_request() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
-    let builder = RedisStore::builder(proxy.url()).deadline(Duration::from_millis(900));
+    let builder = RedisStore::builder(proxy.url()).operation_timeout(Duration::from_millis(900));
     let store = builder.connect().await.unwrap();
     let mut sessions = Vec::new();
     for number in 0..64 {
@@ -244,7 +244,7 @@ async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happene
     for turn in 0..8 {
         let builder = RedisStore::builder(proxy.url());
         let deadline = Duration::from_millis(4_000 + 25 * turn);
-        stores.push(builder.deadline(deadline).connect().await.unwrap());
+        stores.push(builder.operation_timeout(deadline).connect().await.unwrap());
     }
     server.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     proxy.set(Replies::Late(Duration::from_millis(80)));
@@ -275,7 +275,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
     let proxy = Proxy::start(server.port).await;
     let accepted = proxy.accepted.clone();
     let store = RedisStore::builder(proxy.url())
-        .deadline(Duration::from_secs(5))
+        .operation_timeout(Duration::from_secs(5))
         .connect()
         .await
         .unwrap();
@@ -450,7 +450,7 @@ async fn no_key_ever_lives_without_a_limit() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let store = RedisStore::builder(proxy.url())
-        .deadline(Duration::from_millis(300))
+        .operation_timeout(Duration::from_millis(300))
         .connect()
         .await
         .unwrap();

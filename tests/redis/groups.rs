@@ -121,7 +121,7 @@ fn number(record: &Record) -> usize {
     text.parse().unwrap()
 }
 
-/// A master, its replica, and three sentinels.
+/// A primary, its replica, and three sentinels.
 pub(crate) struct Sentinels {
     pub(crate) servers: [Server; 2],
     pub(crate) sentinels: Vec<Server>,
@@ -129,28 +129,28 @@ pub(crate) struct Sentinels {
 
 impl Sentinels {
     pub(crate) fn start() -> Self {
-        let master = Server::start(&[]);
-        let port = master.port.to_string();
+        let primary = Server::start(&[]);
+        let port = primary.port.to_string();
         let replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
         eventually("the replica is in step", || {
             replica
                 .cli(&["INFO", "replication"])
                 .contains("master_link_status:up")
         });
-        let sentinels = (0..3).map(|_| Self::sentinel(free_port(), master.port));
+        let sentinels = (0..3).map(|_| Self::sentinel(free_port(), primary.port));
         let sentinels = sentinels.collect();
         let group = Self {
-            servers: [master, replica],
+            servers: [primary, replica],
             sentinels,
         };
         group.wait();
         group
     }
 
-    /// A sentinel that is configured with the master's address only.
-    pub(crate) fn sentinel(port: u16, master: u16) -> Server {
+    /// A sentinel that is configured with the primary's address only.
+    pub(crate) fn sentinel(port: u16, primary: u16) -> Server {
         let config = format!(
-            "port {port}\nsentinel monitor main 127.0.0.1 {master} 2\n\
+            "port {port}\nsentinel monitor main 127.0.0.1 {primary} 2\n\
              sentinel down-after-milliseconds main 1000\n\
              sentinel failover-timeout main 4000\n"
         );
@@ -173,16 +173,16 @@ impl Sentinels {
         });
     }
 
-    /// Lets the sentinels make `server` the master, and waits until the other one is in step.
+    /// Lets the sentinels make `server` the primary, and waits until the other one is in step.
     pub(crate) fn fail_over_to(&self, server: usize) {
         self.begin_fail_over();
-        eventually("the replica is the master", || {
+        eventually("the replica is the primary", || {
             self.servers[server].cli(&["ROLE"]).starts_with("master")
         });
         self.wait_in_step(1 - server);
     }
 
-    /// A sentinel refuses until it has found a replica that is fit to be the master.
+    /// A sentinel refuses until it has found a replica that is fit to be the primary.
     fn begin_fail_over(&self) {
         eventually("the sentinel begins", || {
             self.sentinels[0].cli(&["SENTINEL", "FAILOVER", "main"]) == "OK"
@@ -190,7 +190,7 @@ impl Sentinels {
     }
 
     pub(crate) fn wait_in_step(&self, server: usize) {
-        eventually("the old master is a replica in step", || {
+        eventually("the old primary is a replica in step", || {
             let info = self.servers[server].cli(&["INFO", "replication"]);
             info.contains("role:slave") && info.contains("master_link_status:up")
         });
@@ -206,12 +206,12 @@ impl Sentinels {
     }
 }
 
-/// R-06: the master dies under load.
+/// R-06: the primary dies under load.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_new_master_is_followed_at_once() {
+async fn a_new_primary_is_followed_at_once() {
     let mut group = Sentinels::start();
     let store = RedisStore::builder(group.url())
-        .deadline(Duration::from_secs(10))
+        .operation_timeout(Duration::from_secs(10))
         .connect()
         .await
         .unwrap();
@@ -220,11 +220,11 @@ async fn a_new_master_is_followed_at_once() {
     let load = Load::start(&store, keys).await;
     load.proceeds(100, Duration::from_secs(10)).await;
 
-    // By hand first: the old master goes on, and accepts writes until it is demoted: for about a
+    // By hand first: the old primary goes on, and accepts writes until it is demoted: for about a
     // second, which the advised `min-replicas-to-write` prevents.
     group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     group.begin_fail_over();
-    eventually("the replica is the master", || {
+    eventually("the replica is the primary", || {
         group.servers[1].cli(&["ROLE"]).starts_with("master")
     });
     load.proceeds(200, Duration::from_secs(10)).await;
@@ -246,7 +246,7 @@ async fn a_new_master_is_followed_at_once() {
     assert!(find(&store, &key).await.is_some());
     assert!(failed <= 16 * 4, "{failed} failed");
     // How many depends on how far the replica was behind, on a busy machine some hundreds; a store
-    // that goes on writing to the old master loses a hundred for each writer in a second.
+    // that goes on writing to the old primary loses a hundred for each writer in a second.
     assert!(lost <= 16 * 64, "{lost} acknowledged writes are lost");
     assert!(took < Duration::from_secs(12), "{took:?}");
 }
@@ -256,7 +256,7 @@ async fn a_new_master_is_followed_at_once() {
 async fn sentinels_that_know_nothing_are_named() {
     let server = Server::start(&[]);
     let url = format!("redis-sentinel://127.0.0.1:{}/main", server.port);
-    let builder = RedisStore::builder(url).deadline(Duration::from_millis(300));
+    let builder = RedisStore::builder(url).operation_timeout(Duration::from_millis(300));
     let store = builder.build().unwrap();
     let error = store.load(&store.new_id().key(), None).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
@@ -266,16 +266,16 @@ async fn sentinels_that_know_nothing_are_named() {
 /// R-07: a caller that requires a confirmation by replicas receives an error when there is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_logout_waits_for_replicas_where_that_is_wanted() {
-    let master = Server::start(&[]);
-    let port = master.port.to_string();
+    let primary = Server::start(&[]);
+    let port = primary.port.to_string();
     let mut replica = Server::start(&["--replicaof", "127.0.0.1", &port]);
     eventually("the replica is in step", || {
         replica
             .cli(&["INFO", "replication"])
             .contains("master_link_status:up")
     });
-    let store = RedisStore::builder(master.url())
-        .deadline(Duration::from_secs(8))
+    let store = RedisStore::builder(primary.url())
+        .operation_timeout(Duration::from_secs(8))
         .wait_for_replicas(1, Duration::from_secs(3))
         .connect()
         .await
@@ -283,14 +283,14 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
     let (key, _) = create(&store, "a", "1").await;
     let (other, _) = create(&store, "a", "1").await;
     assert!(store.delete(&key).await.unwrap());
-    // Without the replica there is no confirmation; but the master has deleted the session.
+    // Without the replica there is no confirmation; but the primary has deleted the session.
     replica.kill();
     let error = store.delete(&other).await.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Indeterminate);
     assert_eq!(kind(&error), Some(RedisErrorKind::Unreplicated));
     assert_eq!(find(&store, &other).await, None);
     // A server that was demoted rejects writes, and works again when it is promoted.
-    master.ok(&["REPLICAOF", "127.0.0.1", "1"]);
+    primary.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     let new = store.new_id().key();
     let error = store.commit(&new, None, birth("a", "1")).await;
     let error = error.unwrap_err();
@@ -301,7 +301,7 @@ async fn a_logout_waits_for_replicas_where_that_is_wanted() {
         reason(&error)
     );
     assert_eq!(error.kind(), StoreErrorKind::Unavailable);
-    master.ok(&["REPLICAOF", "NO", "ONE"]);
+    primary.ok(&["REPLICAOF", "NO", "ONE"]);
     create(&store, "a", "1").await;
 }
 
@@ -499,7 +499,7 @@ async fn rotates_and_ends(store: &RedisStore, key: &Root) {
 async fn a_cluster_that_loses_an_owner_goes_on() {
     let mut cluster = Cluster::start();
     let store = RedisStore::builder(cluster.url())
-        .deadline(Duration::from_secs(12))
+        .operation_timeout(Duration::from_secs(12))
         .connect()
         .await
         .unwrap();

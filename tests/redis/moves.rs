@@ -1,4 +1,4 @@
-//! Addresses that lead to another master after a failover: of balancers, of cloud services.
+//! Addresses that lead to another primary after a failover: of balancers, of cloud services.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::front::{Answer, Front};
 use crate::proxy::Proxy;
 use crate::support::{birth, create, find, kind, reason};
 
-/// A master, its replica in step, and an address that leads to the master.
+/// A primary, its replica in step, and an address that leads to the primary.
 struct Pair {
     old: Server,
     new: Server,
@@ -32,7 +32,7 @@ impl Pair {
         Self { old, new, address }
     }
 
-    /// Promotes the replica. The old master is demoted, and receives no later changes.
+    /// Promotes the replica. The old primary is demoted, and receives no later changes.
     async fn fail_over(&self, keys: &[&Root]) {
         eventually("the replica has all sessions", || {
             self.new.cli(&["DBSIZE"]) == self.old.cli(&["DBSIZE"])
@@ -50,7 +50,7 @@ impl Pair {
 
 /// only reads, so that only the probe can detect it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nothing_is_read_from_a_master_that_was_demoted() {
+async fn nothing_is_read_from_a_primary_that_was_demoted() {
     for near in [false, true] {
         let pair = Pair::start().await;
         let builder = RedisStore::builder(pair.address.url());
@@ -88,7 +88,7 @@ async fn nothing_is_read_from_a_master_that_was_demoted() {
 
 /// writes, which the demoted server refuses.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn an_address_that_leads_to_another_master_is_followed() {
+async fn an_address_that_leads_to_another_primary_is_followed() {
     let pair = Pair::start().await;
     let store = RedisStore::connect(&pair.address.url()).await.unwrap();
     let (key, _) = create(&store, "a", "1").await;
@@ -114,7 +114,7 @@ async fn an_address_that_leads_to_another_master_is_followed() {
     // And back again.
     pair.old
         .ok(&["REPLICAOF", "127.0.0.1", &pair.new.port.to_string()]);
-    eventually("the old master is in step", || {
+    eventually("the old primary is in step", || {
         pair.old
             .cli(&["INFO", "replication"])
             .contains("master_link_status:up")

@@ -72,7 +72,7 @@ async fn tls_works_without_any_provider_installed() {
         let store = RedisStore::builder(format!("rediss://localhost:{port}"));
         let store = store.root_certificates(authority.pem()).near_cache(1 << 20);
         // Large values take long on a busy machine.
-        store.deadline(PATIENT).connect().await.unwrap()
+        store.operation_timeout(PATIENT).connect().await.unwrap()
     };
     let store = open().await;
     conformance(store.clone(), store).await;

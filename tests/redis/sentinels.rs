@@ -1,4 +1,4 @@
-//! Sentinels that count anew, and that name one master in two ways.
+//! Sentinels that count anew, and that name one primary in two ways.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::front::{Answer, Front};
 use crate::groups::Sentinels;
 use crate::support::{birth, committed, create, find, reason};
 
-/// Makes the first server the master again by hand, as an administrator does.
+/// Makes the first server the primary again by hand, as an administrator does.
 fn swap(group: &Sentinels) {
     let port = group.servers[0].port.to_string();
     group.servers[0].ok(&["REPLICAOF", "NO", "ONE"]);
@@ -88,7 +88,7 @@ async fn sentinels_that_were_redeployed_are_followed() {
     writes(&store, Duration::from_secs(10)).await;
 }
 
-/// A sentinel that names this master, at this election.
+/// A sentinel that names this primary, at this election.
 async fn named(server: &Server, host: &'static str, epoch: u64) -> Front {
     let port = server.port.to_string();
     Front::start(server.port, move |command| {
@@ -107,7 +107,7 @@ async fn named(server: &Server, host: &'static str, epoch: u64) -> Front {
 
 /// by its name and by its address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn one_master_with_two_names_is_one_master() {
+async fn one_primary_with_two_names_is_one_primary() {
     let server = Server::start(&[]);
     let (one, other) = (
         named(&server, "localhost", 1).await,
@@ -147,7 +147,7 @@ async fn one_master_with_two_names_is_one_master() {
     assert_eq!(browser.ok(&node, "/get?k=a")["value"], "1");
     let log = node.log();
     assert_eq!(
-        log.matches("the sentinels name a master").count(),
+        log.matches("the sentinels name a primary").count(),
         1,
         "{log}"
     );
@@ -155,13 +155,13 @@ async fn one_master_with_two_names_is_one_master() {
 
 /// the role that a server reports takes precedence over a sentinel with an old state.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_is_no_master_is_not_followed_whatever_its_election() {
-    let (master, replica) = (Server::start(&[]), Server::start(&[]));
+async fn a_server_that_is_no_primary_is_not_followed_whatever_its_election() {
+    let (primary, replica) = (Server::start(&[]), Server::start(&[]));
     replica.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     let stale = named(&replica, "127.0.0.1", 9).await;
     let (one, other) = (
-        named(&master, "127.0.0.1", 1).await,
-        named(&master, "127.0.0.1", 1).await,
+        named(&primary, "127.0.0.1", 1).await,
+        named(&primary, "127.0.0.1", 1).await,
     );
     let ports = [stale.port, one.port, other.port].map(|port| format!("127.0.0.1:{port}"));
     let url = format!("redis-sentinel://{}/main", ports.join(","));
@@ -171,14 +171,14 @@ async fn a_server_that_is_no_master_is_not_followed_whatever_its_election() {
         create(&store, "a", "1").await;
         sleep(Duration::from_millis(50)).await;
     }
-    eventually("all of them are there", || master.cli(&["DBSIZE"]) == "31");
+    eventually("all of them are there", || primary.cli(&["DBSIZE"]) == "31");
 }
 
 /// sentinels that support neither `HELLO` nor subscriptions are asked once a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_sentinel_that_announces_nothing_is_asked() {
-    let master = Server::start(&[]);
-    let names_it = named(&master, "127.0.0.1", 1).await;
+    let primary = Server::start(&[]);
+    let names_it = named(&primary, "127.0.0.1", 1).await;
     for refused in ["HELLO", "SUBSCRIBE"] {
         let sentinel = Front::start(names_it.port, move |command| {
             match command[0].to_uppercase() == refused {

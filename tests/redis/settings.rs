@@ -19,7 +19,7 @@ async fn a_store_takes_the_settings_of_a_client() {
     let client = redis::Client::open(info.set_redis_settings(settings)).unwrap();
     let open = async || {
         let builder = RedisStore::builder_with(client.get_connection_info().clone());
-        let builder = builder.unwrap().prefix("shop").deadline(PATIENT);
+        let builder = builder.unwrap().prefix("shop").operation_timeout(PATIENT);
         assert!(!format!("{builder:?}").contains("right"));
         builder.connect().await.unwrap()
     };

@@ -74,7 +74,7 @@ async fn a_copy_is_not_older_than_two_seconds_on_a_slow_link() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
     let cached = RedisStore::builder(link.url())
-        .deadline(Duration::from_secs(9))
+        .operation_timeout(Duration::from_secs(9))
         .near_cache(64 << 20)
         .connect()
         .await
@@ -162,7 +162,7 @@ async fn a_link_that_stops_while_small_requests_are_sent_is_given_up() {
 }
 
 async fn open(link: &SlowLink, deadline: Duration) -> RedisStore {
-    let builder = RedisStore::builder(link.url()).deadline(deadline);
+    let builder = RedisStore::builder(link.url()).operation_timeout(deadline);
     builder.connect().await.unwrap()
 }
 

@@ -14,7 +14,7 @@ pub(crate) const PATIENT: Duration = Duration::from_secs(15);
 
 /// A store for what must hold whatever the speed of the machine.
 pub(crate) async fn patient(url: &str) -> RedisStore {
-    let builder = RedisStore::builder(url).deadline(PATIENT);
+    let builder = RedisStore::builder(url).operation_timeout(PATIENT);
     builder.connect().await.unwrap()
 }
 

@@ -315,7 +315,7 @@ fn a_node_that_cannot_start_leaves_the_file_alone() {
 #[tokio::test]
 async fn a_cluster_does_not_write_again_and_again() {
     let directory = Directory::new();
-    let often = directory.builder().every(Duration::from_secs(60));
+    let often = directory.builder().interval(Duration::from_secs(60));
     let refused = often.start(ReplicatedStore::builder("node1")).await;
     let refused = refused.expect_err("it is for one node");
     assert_eq!(refused.kind(), SnapshotErrorKind::Invalid);

@@ -10,7 +10,7 @@ use crate::support::{Directory, open};
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_store_in_a_snapshot_keeps_the_contract() {
     let directory = Directory::new();
-    let often = directory.builder().every(Duration::from_millis(1));
+    let often = directory.builder().interval(Duration::from_millis(1));
     let store = open(often).await.expect("it can be opened");
     conformance(store.clone(), store).await;
 }

@@ -138,7 +138,7 @@ fn no_logout_before_a_kill_is_forgotten() {
 async fn a_file_without_the_journal_it_needs_is_not_used() {
     for damage in [false, true] {
         let directory = Directory::new();
-        let hourly = || directory.builder().every(Duration::from_secs(3_600));
+        let hourly = || directory.builder().interval(Duration::from_secs(3_600));
         let store = open(hourly()).await.expect("it can be opened");
         let keys = fill(&store, 3).await;
         store.save().await.expect("it can be written");
@@ -161,7 +161,11 @@ async fn a_file_without_the_journal_it_needs_is_not_used() {
         }
         let store = open(hourly()).await.expect("a bad file is no failure");
         assert_eq!(alive(&store, &keys).await, 0);
-        let reason = store.loaded().quarantined.as_deref().expect("it is found");
+        let reason = store
+            .load_report()
+            .quarantined
+            .as_deref()
+            .expect("it is found");
         assert!(reason.contains("journal"), "{reason}");
     }
 }
@@ -184,7 +188,10 @@ async fn an_end_after_the_last_file_counts() {
     let current = rotate(&store, &rotate(&store, &planted).await).await;
     drop(store);
     let store = directory.open().await;
-    assert_eq!((store.loaded().ended, store.loaded().rotated), (1, 1));
+    assert_eq!(
+        (store.load_report().ended, store.load_report().rotated),
+        (1, 1)
+    );
     assert_eq!(value(&store, &keys[0]).await, None);
     assert!(value(&store, &keys[1]).await.is_some());
     assert_eq!(load(&store, &planted).await, Loaded::Superseded);
@@ -200,7 +207,7 @@ async fn an_end_after_the_last_file_counts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn saving_disturbs_no_request_and_no_request_disturbs_saving() {
     let directory = Directory::new();
-    let often = || directory.builder().every(Duration::from_millis(1));
+    let often = || directory.builder().interval(Duration::from_millis(1));
     let store = open(often()).await.expect("it can be opened");
     let over = Arc::new(AtomicBool::new(false));
     let workers: Vec<_> = (0..4)
@@ -238,7 +245,7 @@ async fn saving_disturbs_no_request_and_no_request_disturbs_saving() {
     store.save().await.expect("it can be written");
     drop(store);
     let store = open(often()).await.expect("it can be opened");
-    assert_eq!(store.loaded().quarantined, None);
+    assert_eq!(store.load_report().quarantined, None);
     assert_eq!(alive(&store, &live).await, live.len());
     assert_eq!(alive(&store, &ended).await, 0);
 }

@@ -24,7 +24,7 @@ async fn a_damaged_file_is_set_aside_and_what_is_readable_is_loaded() {
     fs::write(directory.file(), &bytes).expect("it can be written");
 
     let store = directory.open().await;
-    let loaded = store.loaded();
+    let loaded = store.load_report();
     let reason = loaded.quarantined.as_deref().expect("it is found");
     assert!(reason.contains("damaged"), "{reason}");
     assert_eq!(
@@ -49,7 +49,7 @@ async fn a_cut_file_gives_what_stands_before_the_cut() {
     let store = directory.open().await;
     let alive = alive(&store, &keys).await;
     assert!((40..60).contains(&alive), "{alive} of 100");
-    let reason = store.loaded().quarantined.as_deref();
+    let reason = store.load_report().quarantined.as_deref();
     assert_eq!(reason, Some("it ends too early"));
 }
 
@@ -80,9 +80,13 @@ async fn what_is_not_ours_is_set_aside_untouched() {
     for (number, ((content, builder), word)) in cases.into_iter().enumerate() {
         fs::write(directory.file(), &content).expect("it can be written");
         let store = open(builder).await.expect("a bad file is no failure");
-        let reason = store.loaded().quarantined.as_deref().expect("it is found");
+        let reason = store
+            .load_report()
+            .quarantined
+            .as_deref()
+            .expect("it is found");
         assert!(reason.contains(word), "{reason}");
-        assert_eq!(store.loaded().sessions, 0);
+        assert_eq!(store.load_report().sessions, 0);
         let aside = directory.beside(&format!("bad-{}", number + 1));
         assert_eq!(fs::read(aside).expect("it is kept"), content);
     }
@@ -109,7 +113,11 @@ async fn an_encrypted_file_needs_its_key() {
     ] {
         fs::write(directory.file(), &bytes).expect("it can be written");
         let store = open(builder).await.expect("a bad file is no failure");
-        let reason = store.loaded().quarantined.as_deref().expect("it is found");
+        let reason = store
+            .load_report()
+            .quarantined
+            .as_deref()
+            .expect("it is found");
         assert!(reason.contains(word), "{reason}");
         assert!(value(&store, &key).await.is_none());
     }

@@ -13,7 +13,7 @@ use crate::support::{Directory, alive, create_if_room, fill, open, value};
 #[tokio::test]
 async fn a_full_disk_leaves_the_file_from_before_as_it_was() {
     let directory = Directory::small();
-    let hourly = || directory.builder().every(Duration::from_secs(3_600));
+    let hourly = || directory.builder().interval(Duration::from_secs(3_600));
     let store = open(hourly()).await.expect("it can be opened");
     let keys = fill(&store, 10).await;
     store.save().await.expect("so much fits");
@@ -119,7 +119,10 @@ async fn a_smaller_store_says_what_it_has_no_room_for() {
         .open(small)
         .await
         .expect("it can be opened");
-    assert_eq!((store.loaded().sessions, store.loaded().refused), (15, 5));
+    assert_eq!(
+        (store.load_report().sessions, store.load_report().refused),
+        (15, 5)
+    );
     assert_eq!(alive(&store, &keys).await, 15);
     assert_eq!(store.store().status().sessions, 15);
     assert!(create_if_room(&store).await.is_none());

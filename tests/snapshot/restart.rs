@@ -70,7 +70,7 @@ async fn ten_thousand_sessions_come_back_with_what_they_have_left() {
     store.save().await.expect("it can be written");
     drop(store);
     let store = directory.open().await;
-    assert_eq!(store.loaded().sessions, keys.len());
+    assert_eq!(store.load_report().sessions, keys.len());
     for (key, before) in keys.iter().zip(before) {
         let before = before.expect("it was alive");
         let loaded = store.load(key, None).await.expect("memory does not fail");

@@ -11,7 +11,7 @@ use super::RequestSession;
 use crate::clock;
 use crate::error::{SessionError, StoreError, StoreErrorKind};
 use crate::session::{Loaded, Root, SecretHash, Timestamp};
-use crate::store::erased::Answer;
+use crate::store::erased::StoreFuture;
 
 impl RequestSession {
     /// The session as the store has it.
@@ -42,7 +42,7 @@ impl RequestSession {
 
 /// Awaits a store's answer, inside a span if debug spans are enabled.
 pub(super) async fn traced<T>(
-    answer: Answer<'_, T>,
+    answer: StoreFuture<'_, T>,
     span: impl FnOnce() -> Span,
 ) -> Result<T, StoreError> {
     if LevelFilter::current() < LevelFilter::DEBUG {

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex};
 
-use super::{Locked, MemoryStore, Shared, Slot, Totals};
 use crate::events::EventBus;
 use crate::session::{SLOTS, Timestamp};
+use crate::store::memory::{Locked, MemoryCounters, MemoryShared, MemorySlot, MemoryStore};
 
 /// Builder for the limits of a [`MemoryStore`].
 #[derive(Clone, Debug)]
@@ -48,16 +48,16 @@ impl MemoryStoreBuilder {
     #[must_use]
     pub fn build(self) -> MemoryStore {
         MemoryStore {
-            shared: Arc::new(Shared {
+            shared: Arc::new(MemoryShared {
                 slots: (0..SLOTS)
-                    .map(|_| Locked(Mutex::new(Slot::new())))
+                    .map(|_| Locked(Mutex::new(MemorySlot::new())))
                     .collect(),
                 sessions: AtomicUsize::new(0),
                 bytes: AtomicUsize::new(0),
                 limits: self,
                 next_expiry: AtomicU64::new(Timestamp::NEVER.as_millis()),
                 swept: AtomicBool::new(false),
-                totals: Totals::default(),
+                totals: MemoryCounters::default(),
                 events: EventBus::default(),
                 watched: Arc::default(),
             }),

@@ -6,20 +6,19 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::error::StoreError;
 use crate::session::{Record, Root, Timestamp};
-use crate::store::snapshot::source::{Kept, Restored, Source, State};
+use crate::store::export::{EntryState, Restored, SnapshotSource, StoredEntry};
+use crate::store::memory::{MemoryShared, MemoryStore, counted, expiry, reserve};
 
-use super::{MemoryStore, Shared, counted, reserve, sweep};
-
-impl Source for MemoryStore {
-    fn export(&self, now: Timestamp, slot: usize) -> Vec<Kept> {
+impl SnapshotSource for MemoryStore {
+    fn export(&self, now: Timestamp, slot: usize) -> Vec<StoredEntry> {
         let slot = self.shared.lock(slot);
         let live = slot
             .sessions
             .iter()
             .filter(|(_, record)| record.is_live(now));
-        live.map(|(key, record)| Kept {
+        live.map(|(key, record)| StoredEntry {
             key: *key,
-            state: State::Live(record.clone()),
+            state: EntryState::Live(record.clone()),
         })
         .collect()
     }
@@ -31,13 +30,17 @@ impl Source for MemoryStore {
 
 impl MemoryStore {
     /// Restores exported entries, of this store or another.
-    pub(crate) fn restore(&self, kept: Vec<Kept>) -> Restored {
-        let is_dead = |kept: &Kept| matches!(kept.state, State::Dead { .. });
-        let dead: HashSet<_> = kept.iter().filter(|k| is_dead(k)).map(|k| k.key).collect();
-        sweep::ensure_running(&self.shared);
+    pub(crate) fn restore(&self, entries: Vec<StoredEntry>) -> Restored {
+        let is_dead = |entry: &StoredEntry| matches!(entry.state, EntryState::Dead { .. });
+        let dead: HashSet<_> = entries
+            .iter()
+            .filter(|k| is_dead(k))
+            .map(|k| k.key)
+            .collect();
+        expiry::ensure_running(&self.shared);
         let mut restored = Restored::default();
-        for Kept { key, state } in kept {
-            if let State::Live(record) = state
+        for StoredEntry { key, state } in entries {
+            if let EntryState::Live(record) = state
                 && !dead.contains(&key)
             {
                 let counted = counted(&record);
@@ -52,7 +55,7 @@ impl MemoryStore {
     }
 }
 
-impl Shared {
+impl MemoryShared {
     /// Restores a session. Returns `false` if it was deleted instead: the session here and the
     /// restored one were rotated independently.
     fn restore(&self, key: Root, record: Arc<Record>) -> Result<bool, StoreError> {

@@ -2,10 +2,9 @@
 
 use crate::clock;
 use crate::session::{PageBuilder, Root, SLOTS, SessionPage};
+use crate::store::memory::MemoryShared;
 
-use super::Shared;
-
-impl Shared {
+impl MemoryShared {
     /// The page after this session. One slot is locked at a time.
     pub(super) fn list(&self, after: Option<Root>, limit: usize) -> SessionPage {
         let now = clock::now();

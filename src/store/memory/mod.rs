@@ -15,7 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::builder::MemoryStoreBuilder;
-use super::SessionStore;
 use crate::clock;
 use crate::error::StoreError;
 use crate::events::{EventBus, SessionEvents};
@@ -23,14 +22,15 @@ use crate::session::{
     Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor,
     SessionEvent, SessionEventKind, SessionPage, Timestamp,
 };
+use crate::store::SessionStore;
 use crate::sync::lock;
 use crate::watch::{SessionWatch, Watched};
 
 mod builder;
+mod expiry;
 #[cfg(all(feature = "snapshot", unix))]
 mod export;
 mod list;
-mod sweep;
 
 /// A [`SessionStore`] in the memory of one node. Cheap to clone; clones share the sessions.
 ///
@@ -44,7 +44,7 @@ mod sweep;
 /// that creates the first session, whose timer must be enabled, and ends with the store.
 #[derive(Clone)]
 pub struct MemoryStore {
-    shared: Arc<Shared>,
+    shared: Arc<MemoryShared>,
 }
 
 /// A snapshot of the counters of a [`MemoryStore`].
@@ -103,7 +103,7 @@ impl SessionStore for MemoryStore {
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
         if changes.is_create() {
-            sweep::ensure_running(&self.shared);
+            expiry::ensure_running(&self.shared);
         }
         self.shared.commit(key, base, &changes)
     }
@@ -161,7 +161,7 @@ impl SessionStore for MemoryStore {
 
     fn events(&self, scope: Scope) -> Result<SessionEvents, StoreError> {
         // What expires is found by the task.
-        sweep::ensure_running(&self.shared);
+        expiry::ensure_running(&self.shared);
         Ok(self.shared.events.subscribe(scope))
     }
 
@@ -186,7 +186,7 @@ impl fmt::Debug for MemoryStore {
 }
 
 /// State shared by all clones of a store.
-struct Shared {
+struct MemoryShared {
     slots: Box<[Locked]>,
     /// Reserved before a session is inserted and released after it was removed: never too low.
     sessions: AtomicUsize,
@@ -196,7 +196,7 @@ struct Shared {
     next_expiry: AtomicU64,
     /// Set while a task sweeps this store.
     swept: AtomicBool,
-    totals: Totals,
+    totals: MemoryCounters,
     /// Events are reported under the lock of the session's slot: in order.
     events: EventBus,
     /// Tasks that wait for changes of sessions are woken under the lock of the slot.
@@ -205,26 +205,26 @@ struct Shared {
 
 /// Event counts since the store was made.
 #[derive(Default)]
-struct Totals {
+struct MemoryCounters {
     created: AtomicU64,
     deleted: AtomicU64,
     expired: AtomicU64,
 }
 
-type Sessions = HashMap<Root, Arc<Record>, BuildHasherDefault<KeyHasher>>;
+type MemorySessions = HashMap<Root, Arc<Record>, BuildHasherDefault<KeyHasher>>;
 
 /// A slot with a cache line of its own: threads that use adjacent slots do not slow each other
 /// down.
 #[repr(align(64))]
-struct Locked(Mutex<Slot>);
+struct Locked(Mutex<MemorySlot>);
 
-struct Slot {
-    sessions: Sessions,
+struct MemorySlot {
+    sessions: MemorySessions,
     /// No session in this slot expires before this. Accesses extend deadlines without changing it.
     next_expiry: Timestamp,
 }
 
-impl Slot {
+impl MemorySlot {
     fn new() -> Self {
         Self {
             sessions: HashMap::default(),
@@ -233,12 +233,12 @@ impl Slot {
     }
 }
 
-impl Shared {
-    fn slot(&self, key: &Root) -> MutexGuard<'_, Slot> {
+impl MemoryShared {
+    fn slot(&self, key: &Root) -> MutexGuard<'_, MemorySlot> {
         self.lock(key.slot())
     }
 
-    fn lock(&self, slot: usize) -> MutexGuard<'_, Slot> {
+    fn lock(&self, slot: usize) -> MutexGuard<'_, MemorySlot> {
         // A panic cannot leave a slot half changed: it changes by single map operations, made after
         // everything else has succeeded.
         lock(&self.slots[slot].0)

@@ -44,7 +44,7 @@ impl Record {
     /// ```
     #[must_use]
     pub fn to_bytes(&self, now: Timestamp) -> Vec<u8> {
-        let mut out = Output {
+        let mut out = RecordWriter {
             bytes: Vec::with_capacity(self.footprint()),
             clocks: Clocks::new(clock::now(), now),
         };
@@ -80,7 +80,7 @@ impl Record {
     /// version of this crate whose format this one does not know.
     pub fn from_bytes(bytes: &[u8], now: Timestamp) -> Result<Self, StoreError> {
         let clocks = Clocks::new(now, clock::now());
-        let mut input = Input { bytes, clocks };
+        let mut input = RecordReader { bytes, clocks };
         match input.byte() {
             Some(FORMAT) => input.record().filter(|_| input.bytes.is_empty()),
             Some(format) if format > FORMAT => {
@@ -115,12 +115,12 @@ impl Clocks {
     }
 }
 
-struct Output {
+struct RecordWriter {
     bytes: Vec<u8>,
     clocks: Clocks,
 }
 
-impl Output {
+impl RecordWriter {
     fn byte(&mut self, byte: u8) {
         self.bytes.push(byte);
     }
@@ -176,13 +176,13 @@ impl Output {
     }
 }
 
-/// What is left of the bytes. `None`: they are not as `Output` writes them.
-struct Input<'a> {
+/// What is left of the bytes. `None`: they are not as `RecordWriter` writes them.
+struct RecordReader<'a> {
     bytes: &'a [u8],
     clocks: Clocks,
 }
 
-impl<'a> Input<'a> {
+impl<'a> RecordReader<'a> {
     fn record(&mut self) -> Option<Record> {
         let latest = self.version()?;
         let credential = self.credential()?;
@@ -266,9 +266,10 @@ impl<'a> Input<'a> {
     }
 
     fn option<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
-        match self.flag()? {
-            true => read(self).map(Some),
-            false => Some(None),
+        if self.flag()? {
+            read(self).map(Some)
+        } else {
+            Some(None)
         }
     }
 

@@ -1,4 +1,4 @@
-//! [`Watched`]: the stream of a connection, with the time at which data last moved on it.
+//! [`MonitoredStream`]: the stream of a connection, with the time at which data last moved on it.
 //!
 //! A server that is suspended or out of reach is recognized by its silence. Whole answers are too
 //! coarse a measure of it: on a slow link a request or an answer of megabytes takes seconds, during
@@ -64,19 +64,19 @@ impl Activity {
 
 /// A TCP connection that records its activity.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct MonitoredStream {
     stream: TcpStream,
     activity: Arc<Activity>,
     /// The system had no room for the last data.
     is_full: bool,
 }
 
-impl Watched {
+impl MonitoredStream {
     /// Sets the options of the connection, and starts to watch it.
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         if let Err(error) = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER) {
-            tracing::debug!(%error, "the send buffer of a connection cannot be made small");
+            tracing::debug!(cause = %error, "the send buffer of a connection cannot be made small");
         }
         Ok(Self {
             stream,
@@ -103,7 +103,7 @@ impl Watched {
     }
 }
 
-impl AsyncRead for Watched {
+impl AsyncRead for MonitoredStream {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -119,7 +119,7 @@ impl AsyncRead for Watched {
     }
 }
 
-impl AsyncWrite for Watched {
+impl AsyncWrite for MonitoredStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use super::RedisStore;
-use super::address::{Credentials, Topology, Url};
-use super::cipher::{EncryptionKey, KEYS_MAX, PlainValues, ValueCipher};
-use super::error::{RedisError, RedisErrorKind};
-use super::events::NODE_NAME_MAX;
-use super::keys::Prefix;
-use super::settings::{NearCacheLimits, Replicas, Settings};
-use super::tls::{Certificates, Tls};
+use crate::store::redis::RedisStore;
+use crate::store::redis::cipher::{EncryptionKey, KEYS_MAX, PlainValues, ValueCipher};
+use crate::store::redis::config::{NearCacheLimits, RedisConfig, Replicas};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::events::NODE_NAME_MAX;
+use crate::store::redis::keys::Prefix;
+use crate::store::redis::tls::{Certificates, RedisTls};
+use crate::store::redis::url::{Credentials, Deployment, Url};
 
 /// Builder of a [`RedisStore`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct RedisStoreBuilder {
-    place: Place,
+    place: UrlSource,
     credentials: Option<Credentials>,
     sentinel_credentials: Credentials,
     prefix: String,
@@ -24,23 +24,24 @@ pub struct RedisStoreBuilder {
     encryption_keys: Vec<EncryptionKey>,
     plain_values: Option<PlainValues>,
     certificates: Certificates,
-    tls: Option<Tls>,
-    deadline: Duration,
+    tls: Option<RedisTls>,
+    operation_timeout: Duration,
     max_in_flight: usize,
     max_session_bytes: usize,
     replicas: Option<Replicas>,
-    near_cache: Option<NearCacheLimits>,
+    near_cache_bytes: Option<usize>,
+    near_cache_max_age: Duration,
 }
 
 /// The servers.
 #[derive(Clone)]
-enum Place {
+enum UrlSource {
     /// It is parsed when the store is built.
     Text(String),
     Url(Url),
 }
 
-impl std::fmt::Debug for Place {
+impl std::fmt::Debug for UrlSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             // It may have a password.
@@ -52,14 +53,14 @@ impl std::fmt::Debug for Place {
 
 impl RedisStoreBuilder {
     pub(super) fn new(url: String) -> Self {
-        Self::at(Place::Text(url))
+        Self::at(UrlSource::Text(url))
     }
 
     pub(super) fn with_url(url: Url) -> Self {
-        Self::at(Place::Url(url))
+        Self::at(UrlSource::Url(url))
     }
 
-    fn at(place: Place) -> Self {
+    fn at(place: UrlSource) -> Self {
         Self {
             place,
             credentials: None,
@@ -71,11 +72,12 @@ impl RedisStoreBuilder {
             plain_values: None,
             certificates: Certificates::default(),
             tls: None,
-            deadline: DEADLINE,
+            operation_timeout: OPERATION_TIMEOUT,
             max_in_flight: IN_FLIGHT,
             max_session_bytes: SESSION_BYTES,
             replicas: None,
-            near_cache: None,
+            near_cache_bytes: None,
+            near_cache_max_age: NEAR_CACHE_MAX_AGE,
         }
     }
 
@@ -161,6 +163,10 @@ impl RedisStoreBuilder {
     /// Sets the trusted certificate authorities for the servers of a `rediss` URL, in PEM. Use it
     /// if the servers' certificates come from a private authority.
     ///
+    /// A certificate must be valid for the host by which the store reaches the server: the one in
+    /// the URL, or the one that the sentinels or the nodes of the cluster announce. These announce
+    /// IP addresses unless they are configured to announce host names.
+    ///
     /// Defaults to the authorities that the operating system trusts.
     pub fn root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.certificates.roots = pem.into();
@@ -183,7 +189,7 @@ impl RedisStoreBuilder {
     /// The type is that of rustls 0.23. Defaults to settings of the store's own.
     #[cfg(feature = "rustls")]
     pub fn tls(mut self, config: std::sync::Arc<tokio_rustls::rustls::ClientConfig>) -> Self {
-        self.tls = Some(Tls::from(config));
+        self.tls = Some(RedisTls::from(config));
         self
     }
 
@@ -193,17 +199,17 @@ impl RedisStoreBuilder {
     ///
     /// The time includes that of the session's data: 8 MiB take 3.4 seconds at 20 Mbit/s, and other
     /// operations wait behind them. A connection on which no data moves for a third of the time, or
-    /// on which nothing has arrived for a third of the time at an operation's deadline, is closed.
+    /// on which nothing has arrived for a third of the time when an operation times out, is closed.
     ///
     /// Defaults to 2 seconds: longer than the restart of a server or the migration of a slot takes,
     /// and shorter than users wait. A failover takes longer than that and is not hidden.
-    pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+    pub const fn operation_timeout(mut self, timeout: Duration) -> Self {
+        self.operation_timeout = timeout;
         self
     }
 
     /// Sets how many operations may run at once, 1 to 1,048,576. Further ones wait, for at most
-    /// their [`deadline`](Self::deadline).
+    /// their [`operation_timeout`](Self::operation_timeout).
     ///
     /// Defaults to 1,024, which one server answers within some 20 milliseconds.
     pub const fn max_in_flight(mut self, operations: usize) -> Self {
@@ -223,11 +229,12 @@ impl RedisStoreBuilder {
 
     /// Makes deletions and rotations wait until `count` replicas have confirmed them, so that a
     /// failover to one of these cannot undo them. They wait for at most `within`, which may be at
-    /// most half of the [`deadline`](Self::deadline). If fewer replicas confirm in time, the change
-    /// is stored and the call fails with [`Indeterminate`](crate::StoreErrorKind::Indeterminate).
+    /// most half of the [`operation_timeout`](Self::operation_timeout). If fewer replicas confirm
+    /// in time, the change is stored and the call fails with
+    /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate).
     ///
     /// Defaults to not waiting. This is no consensus: a replica that did not confirm may still
-    /// become the master.
+    /// become the primary.
     pub const fn wait_for_replicas(mut self, count: u8, within: Duration) -> Self {
         self.replicas = Some(Replicas { count, within });
         self
@@ -243,20 +250,16 @@ impl RedisStoreBuilder {
     /// on another node may therefore take effect that much later.
     ///
     /// Defaults to no copies.
-    pub fn near_cache(mut self, bytes: usize) -> Self {
-        let max_age = self.near_cache.map_or(NEAR_AGE, |limits| limits.max_age);
-        self.near_cache = Some(NearCacheLimits { bytes, max_age });
+    pub const fn near_cache(mut self, bytes: usize) -> Self {
+        self.near_cache_bytes = Some(bytes);
         self
     }
 
     /// Sets the maximum age of a copy, which applies even without an invalidation.
     ///
-    /// Defaults to a minute. Has no effect without [`near_cache`](Self::near_cache), which must be
-    /// called first.
-    pub fn near_cache_max_age(mut self, age: Duration) -> Self {
-        if let Some(limits) = &mut self.near_cache {
-            limits.max_age = age;
-        }
+    /// Defaults to a minute. Has no effect without [`near_cache`](Self::near_cache).
+    pub const fn near_cache_max_age(mut self, age: Duration) -> Self {
+        self.near_cache_max_age = age;
         self
     }
 
@@ -267,7 +270,7 @@ impl RedisStoreBuilder {
     ///
     /// Fails if a setting is not valid.
     pub fn build(self) -> Result<RedisStore, RedisError> {
-        Ok(RedisStore::new(self.settings()?))
+        Ok(RedisStore::new(self.config()?))
     }
 
     /// Creates the store and connects to every server that it needs.
@@ -281,11 +284,11 @@ impl RedisStoreBuilder {
         Ok(store)
     }
 
-    fn settings(self) -> Result<Settings, RedisError> {
-        let wrong = |what: &str| Err(RedisError::new(RedisErrorKind::Config, what));
+    fn config(self) -> Result<RedisConfig, RedisError> {
+        let wrong = |message: &str| Err(RedisError::new(RedisErrorKind::Config, message));
         let mut url = match self.place {
-            Place::Text(text) => Url::parse(&text)?,
-            Place::Url(url) => url,
+            UrlSource::Text(text) => Url::parse(&text)?,
+            UrlSource::Url(url) => url,
         };
         if let Some(credentials) = self.credentials {
             url.credentials = credentials;
@@ -293,13 +296,13 @@ impl RedisStoreBuilder {
         if self.max_in_flight == 0 || self.max_in_flight > IN_FLIGHT_MAX {
             return wrong("operations in flight: at least 1, at most 1,048,576");
         }
-        if self.deadline < DEADLINE_MIN {
-            return wrong("a deadline of less than 10 ms");
+        if self.operation_timeout < OPERATION_TIMEOUT_MIN {
+            return wrong("an operation timeout of less than 10 ms");
         }
         if let Some(replicas) = self.replicas
-            && replicas.within * 2 > self.deadline
+            && replicas.within * 2 > self.operation_timeout
         {
-            return wrong("waiting for replicas must leave half of the deadline");
+            return wrong("waiting for replicas must leave half of the operation timeout");
         }
         let has_pem = !self.certificates.roots.is_empty() || self.certificates.client.is_some();
         if has_pem && self.tls.is_some() {
@@ -326,13 +329,13 @@ impl RedisStoreBuilder {
         if self.plain_values.is_some() && self.encryption_keys.is_empty() {
             return wrong("values that are not encrypted: there is no encryption key");
         }
-        let sentinels = matches!(url.topology, Topology::Sentinel { .. });
+        let sentinels = matches!(url.topology, Deployment::Sentinel { .. });
         if self.sentinel_credentials != Credentials::default() && !sentinels {
             return wrong("credentials for sentinels: the URL must begin with `redis-sentinel`");
         }
-        Ok(Settings {
+        Ok(RedisConfig {
             tls: match self.tls {
-                None if url.tls => Some(Tls::new(&self.certificates)?),
+                None if url.tls => Some(RedisTls::new(&self.certificates)?),
                 tls => tls,
             },
             url,
@@ -341,11 +344,14 @@ impl RedisStoreBuilder {
             application: self.application,
             node: self.node,
             cipher: ValueCipher::new(&self.encryption_keys, self.plain_values.unwrap_or_default()),
-            deadline: self.deadline,
+            operation_timeout: self.operation_timeout,
             max_in_flight: self.max_in_flight,
             max_session_bytes: self.max_session_bytes,
             replicas: self.replicas,
-            near_cache: self.near_cache,
+            near_cache: self.near_cache_bytes.map(|bytes| NearCacheLimits {
+                bytes,
+                max_age: self.near_cache_max_age,
+            }),
         })
     }
 }
@@ -359,13 +365,33 @@ fn credentials(user: Option<&str>, password: String) -> Credentials {
 
 /// Longer lifetimes would hide a server that omits invalidations; shorter ones would cost round
 /// trips.
-const NEAR_AGE: Duration = Duration::from_secs(60);
+const NEAR_CACHE_MAX_AGE: Duration = Duration::from_secs(60);
 const PREFIX: &str = "sess";
 /// Every session repeats the name; its length is stored in one byte.
 const APPLICATION_MAX: usize = 64;
-const DEADLINE: Duration = Duration::from_secs(2);
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// Enough for three attempts on the fastest network.
-const DEADLINE_MIN: Duration = Duration::from_millis(10);
+const OPERATION_TIMEOUT_MIN: Duration = Duration::from_millis(10);
 const IN_FLIGHT: usize = 1_024;
 const IN_FLIGHT_MAX: usize = 1 << 20;
 const SESSION_BYTES: usize = 16 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_copies_may_be_set_before_the_cache_and_after_it() {
+        let age = Duration::from_secs(5);
+        let builder = || RedisStoreBuilder::new("redis://localhost".to_owned());
+        for builder in [
+            builder().near_cache(1 << 20).near_cache_max_age(age),
+            builder().near_cache_max_age(age).near_cache(1 << 20),
+        ] {
+            let limits = builder.config().expect("it is valid").near_cache;
+            assert_eq!(limits.expect("it has a cache").max_age, age);
+        }
+        let none = builder().near_cache_max_age(age).config();
+        assert!(none.expect("it is valid").near_cache.is_none());
+    }
+}

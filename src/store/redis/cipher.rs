@@ -17,7 +17,7 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 use sha2::{Digest, Sha256};
 
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// What a store with encryption keys does with values that are not encrypted.
 ///
@@ -73,14 +73,19 @@ impl ValueCipher {
     }
 
     /// Encrypts the value of an attribute of the session under `key`.
-    pub(super) fn seal(&self, key: &[u8], name: &str, value: &[u8]) -> Result<Vec<u8>, RedisError> {
+    pub(super) fn encrypt(
+        &self,
+        key: &[u8],
+        name: &str,
+        value: &[u8],
+    ) -> Result<Vec<u8>, RedisError> {
         let mut nonce = [0; NONCE_BYTES];
         let drawn = SysRng.try_fill_bytes(&mut nonce);
-        drawn.map_err(|error| wrong("there are no random numbers").because(error))?;
-        self.seal_with(nonce, key, name, value)
+        drawn.map_err(|error| wrong("there are no random numbers").with_source(error))?;
+        self.encrypt_with(nonce, key, name, value)
     }
 
-    fn seal_with(
+    fn encrypt_with(
         &self,
         nonce: [u8; NONCE_BYTES],
         key: &[u8],
@@ -90,33 +95,41 @@ impl ValueCipher {
         let first = &self.keys[0];
         let payload = Payload {
             msg: value,
-            aad: &place(key, name),
+            aad: &associated_data(key, name),
         };
-        let sealed = first.cipher.encrypt(&XNonce::from(nonce), payload);
-        let sealed = sealed.map_err(|_| wrong("a value is too long"))?;
-        Ok([&first.number[..], &nonce, &sealed].concat())
+        let encrypted = first
+            .cipher
+            .encrypt(&XNonce::from(nonce), payload)
+            .map_err(|_| wrong("a value is too long"))?;
+        Ok([&first.number[..], &nonce, &encrypted].concat())
     }
 
-    /// Decrypts what [`seal`](Self::seal) has returned for this session and attribute.
-    pub(super) fn open(&self, key: &[u8], name: &str, bytes: &[u8]) -> Result<Vec<u8>, RedisError> {
+    /// Decrypts what [`encrypt`](Self::encrypt) has returned for this session and attribute.
+    pub(super) fn decrypt(
+        &self,
+        key: &[u8],
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Vec<u8>, RedisError> {
         let cut = || wrong("an encrypted value is cut short");
         let (number, rest) = bytes.split_first_chunk::<NUMBER_BYTES>().ok_or_else(cut)?;
-        let (nonce, sealed) = rest.split_first_chunk::<NONCE_BYTES>().ok_or_else(cut)?;
-        let aad = place(key, name);
+        let (nonce, encrypted) = rest.split_first_chunk::<NONCE_BYTES>().ok_or_else(cut)?;
+        let aad = associated_data(key, name);
         let mut is_known = false;
         for known in self.keys.iter().filter(|known| known.number == *number) {
             is_known = true;
             let payload = Payload {
-                msg: sealed,
+                msg: encrypted,
                 aad: &aad,
             };
             if let Ok(value) = known.cipher.decrypt(&XNonce::from(*nonce), payload) {
                 return Ok(value);
             }
         }
-        Err(wrong(match is_known {
-            true => "an encrypted value was damaged, or belongs elsewhere",
-            false => "a value is encrypted with a key that this store does not have",
+        Err(wrong(if is_known {
+            "an encrypted value was damaged, or belongs elsewhere"
+        } else {
+            "a value is encrypted with a key that this store does not have"
         }))
     }
 }
@@ -137,14 +150,14 @@ impl fmt::Debug for ValueCipher {
 }
 
 /// The place of a value, which is authenticated with it.
-fn place(key: &[u8], name: &str) -> Vec<u8> {
+fn associated_data(key: &[u8], name: &str) -> Vec<u8> {
     // A key has a prefix of at most 64 bytes.
     let length = u8::try_from(key.len()).unwrap_or(u8::MAX);
-    [PLACE_DOMAIN, &[length], key, name.as_bytes()].concat()
+    [VALUE_DOMAIN, &[length], key, name.as_bytes()].concat()
 }
 
-pub(super) fn wrong(what: &str) -> RedisError {
-    RedisError::new(RedisErrorKind::Encryption, what)
+pub(super) fn wrong(message: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Encryption, message)
 }
 
 /// The most keys of a store: every value of an unknown key is compared with all of them.
@@ -153,7 +166,7 @@ pub(super) const KEYS_MAX: usize = 8;
 const NUMBER_BYTES: usize = 4;
 const NONCE_BYTES: usize = 24;
 const KEY_DOMAIN: &[u8] = b"distributable redis key\0";
-const PLACE_DOMAIN: &[u8] = b"distributable redis value\0";
+const VALUE_DOMAIN: &[u8] = b"distributable redis value\0";
 
 #[cfg(test)]
 mod tests {
@@ -167,47 +180,51 @@ mod tests {
     }
 
     #[test]
-    fn what_one_key_has_sealed_is_opened_in_its_place_only() {
+    fn what_one_key_has_encrypted_is_decrypted_in_its_place_only() {
         let (old, new) = (cipher(&[1]), cipher(&[2, 1]));
-        let sealed = old.seal(KEY, "cart", b"jtrue").expect("it is sealed");
-        assert!(!sealed.windows(5).any(|part| part == b"jtrue"));
+        let encrypted = old.encrypt(KEY, "cart", b"jtrue").expect("it is encrypted");
+        assert!(!encrypted.windows(5).any(|part| part == b"jtrue"));
         for cipher in [&old, &new] {
-            let opened = cipher.open(KEY, "cart", &sealed).expect("it has the key");
+            let opened = cipher
+                .decrypt(KEY, "cart", &encrypted)
+                .expect("it has the key");
             assert_eq!(opened, b"jtrue");
         }
-        let again = new.seal(KEY, "cart", b"jtrue").expect("it is sealed");
-        let third = new.seal(KEY, "cart", b"jtrue").expect("it is sealed");
+        let again = new.encrypt(KEY, "cart", b"jtrue").expect("it is encrypted");
+        let third = new.encrypt(KEY, "cart", b"jtrue").expect("it is encrypted");
         assert_ne!(again[4..28], third[4..28], "no nonce comes twice");
         let elsewhere: [(&[u8], &str, &[u8]); 8] = [
             (KEY, "cart", &again[..]),
-            (KEY, "card", &sealed),
-            (b"sess:000102030405060708090a0c", "cart", &sealed),
-            (b"sess:000102030405060708090a0", "bcart", &sealed),
-            (KEY, "cart", &sealed[..sealed.len() - 1]),
-            (KEY, "cart", &sealed[..28]),
-            (KEY, "cart", &sealed[..27]),
+            (KEY, "card", &encrypted),
+            (b"sess:000102030405060708090a0c", "cart", &encrypted),
+            (b"sess:000102030405060708090a0", "bcart", &encrypted),
+            (KEY, "cart", &encrypted[..encrypted.len() - 1]),
+            (KEY, "cart", &encrypted[..28]),
+            (KEY, "cart", &encrypted[..27]),
             (KEY, "cart", &[]),
         ];
-        for (key, name, sealed) in elsewhere {
-            let error = old.open(key, name, sealed).expect_err("it is not in place");
+        for (key, name, encrypted) in elsewhere {
+            let error = old
+                .decrypt(key, name, encrypted)
+                .expect_err("it is not in place");
             assert_eq!(error.kind(), RedisErrorKind::Encryption);
         }
-        for at in 0..sealed.len() {
-            let mut forged = sealed.clone();
+        for at in 0..encrypted.len() {
+            let mut forged = encrypted.clone();
             forged[at] ^= 1;
-            assert!(old.open(KEY, "cart", &forged).is_err(), "{at}");
+            assert!(old.decrypt(KEY, "cart", &forged).is_err(), "{at}");
         }
-        let empty = old.seal(KEY, "", b"").expect("it is sealed");
-        assert_eq!(old.open(KEY, "", &empty).expect("it has the key"), b"");
+        let empty = old.encrypt(KEY, "", b"").expect("it is encrypted");
+        assert_eq!(old.decrypt(KEY, "", &empty).expect("it has the key"), b"");
     }
 
     /// Values that an earlier version has written can be read.
     #[test]
     fn the_format_of_an_encrypted_value_stays() {
         let cipher = cipher(&[7]);
-        let sealed = cipher.seal_with([9; 24], KEY, "cart", b"jtrue");
-        let sealed = sealed.expect("it is sealed");
-        let hex: String = sealed.iter().map(|byte| format!("{byte:02x}")).collect();
+        let encrypted = cipher.encrypt_with([9; 24], KEY, "cart", b"jtrue");
+        let encrypted = encrypted.expect("it is encrypted");
+        let hex: String = encrypted.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, GOLDEN);
     }
 

@@ -7,15 +7,14 @@ use redis::Value as Reply;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Changes, Outcome, Record, Root, SecretHash, Timestamp};
+use crate::store::redis::RedisShared;
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::operations::unreadable;
+use crate::store::redis::record::{self, ServerClock, ValueCodec};
+use crate::store::redis::request::ScriptReply;
+use crate::store::redis::script::Script;
 
-use super::Shared;
-use super::error::{RedisError, RedisErrorKind};
-use super::operations::unreadable;
-use super::record::{self, Clock, Values};
-use super::request::Answer;
-use super::script::Script;
-
-impl Shared {
+impl RedisShared {
     pub(super) async fn commit(
         &self,
         key: &Root,
@@ -24,24 +23,29 @@ impl Shared {
     ) -> Result<Outcome, StoreError> {
         let held = base.map_or(0, Record::payload_bytes);
         let adds = changes.writes().iter().any(|(_, value)| value.is_some());
-        if adds && held + changes.payload_bytes() > self.settings.max_session_bytes {
+        if adds && held + changes.payload_bytes() > self.config.max_session_bytes {
             return Err(StoreError::too_large());
         }
         let rotates = changes.rotation().is_some();
         let is_event = changes.is_create() || rotates || changes.idle_timeout().is_some();
-        let redis_key = self.settings.prefix.key(key);
-        let origin = match is_event && !key.is_index() {
-            true => self.events.origin(&redis_key),
-            false => Vec::new(),
+        let redis_key = self.config.prefix.key(key);
+        let origin = if is_event && !key.is_index() {
+            self.events.origin(&redis_key)
+        } else {
+            Vec::new()
         };
         let args = arguments(base, changes, self.mark(), origin);
-        let args = append(args, changes, self.values(&redis_key));
-        let args = args.map_err(|error| error.into_store_error(false))?;
+        let args = append(args, changes, self.values(&redis_key))
+            .map_err(|error| error.into_store_error(false))?;
         // Dropped when the commit is over, with any result: no copy is older than this.
-        let _ticket = self.near.as_ref().map(|near| near.ticket(key, true));
+        let _lease = self
+            .near_cache
+            .as_ref()
+            .map(|near_cache| near_cache.lease(key, true));
         let answer = self.run(key, Script::Commit, args, rotates).await?;
-        let outcome = self.outcome(key, answer, base, changes)?;
-        let outcome = outcome.map_err(|error| error.into_store_error(true))?;
+        let outcome = self
+            .outcome(key, answer, base, changes)?
+            .map_err(|error| error.into_store_error(true))?;
         if let Outcome::Committed(record) = &outcome {
             self.events.note(key, record);
         }
@@ -52,21 +56,21 @@ impl Shared {
     fn outcome(
         &self,
         key: &Root,
-        answer: Answer,
+        answer: ScriptReply,
         base: Option<&Record>,
         changes: &Changes,
     ) -> Result<Result<Outcome, RedisError>, StoreError> {
         match answer {
-            Answer::Gone => Ok(Ok(Outcome::Gone)),
-            Answer::Superseded => Ok(Ok(Outcome::Superseded)),
-            Answer::Done(rest) => Ok(composed(rest, base, changes).map(Outcome::Committed)),
-            Answer::Whole(rest) => Ok(self.whole(key, rest).map(Outcome::Committed)),
-            Answer::Conflict(rest) => match self.whole(key, rest) {
+            ScriptReply::Gone => Ok(Ok(Outcome::Gone)),
+            ScriptReply::Superseded => Ok(Ok(Outcome::Superseded)),
+            ScriptReply::Done(rest) => Ok(composed(rest, base, changes).map(Outcome::Committed)),
+            ScriptReply::Whole(rest) => Ok(self.whole(key, rest).map(Outcome::Committed)),
+            ScriptReply::Conflict(rest) => match self.whole(key, rest) {
                 Ok(record) => Ok(Ok(Outcome::Conflict(record))),
                 // Nothing was written.
                 Err(error) => Err(error.into_store_error(false)),
             },
-            Answer::Foreign | Answer::Unknown => Err(unreadable(&answer)),
+            ScriptReply::Foreign | ScriptReply::Unknown => Err(unreadable(&answer)),
         }
     }
 
@@ -75,7 +79,7 @@ impl Shared {
         let (clock, fields) = timed(rest)?;
         self.decode(key, fields, clock)?
             .map(Arc::new)
-            .ok_or_else(odd)
+            .ok_or_else(unexpected)
     }
 }
 
@@ -110,8 +114,9 @@ fn arguments(
         Some(born) => born.user(),
         None => login.and_then(|login| login.user),
     };
-    let secret = rotation.map(|rotation| rotation.to);
-    let secret = secret.or_else(|| born.map(|born| born.hash));
+    let secret = rotation
+        .map(|rotation| rotation.to)
+        .or_else(|| born.map(|born| born.hash));
     let former = rotation.map(|rotation| rotation.from);
     let hash = |hash: SecretHash| hash.to_bytes().to_vec();
     let (expected, version) = changes.expected().unzip();
@@ -144,7 +149,7 @@ fn arguments(
 fn append(
     mut args: Vec<Vec<u8>>,
     changes: &Changes,
-    values: Values<'_>,
+    values: ValueCodec<'_>,
 ) -> Result<Vec<Vec<u8>>, RedisError> {
     args.reserve_exact(2 * changes.writes().len());
     for (name, value) in changes.writes() {
@@ -162,24 +167,24 @@ fn composed(
 ) -> Result<Arc<Record>, RedisError> {
     let (clock, header) = timed(rest)?;
     let Reply::BulkString(header) = header else {
-        return Err(odd());
+        return Err(unexpected());
     };
     record::committed(base, changes, &header, clock).map(Arc::new)
 }
 
-pub(super) fn timed(rest: Vec<Reply>) -> Result<(Clock, Reply), RedisError> {
+pub(super) fn timed(rest: Vec<Reply>) -> Result<(ServerClock, Reply), RedisError> {
     let here = clock::now();
     let mut rest = rest.into_iter();
-    let (Some(Reply::BulkString(there)), Some(what)) = (rest.next(), rest.next()) else {
-        return Err(odd());
+    let (Some(Reply::BulkString(there)), Some(reply)) = (rest.next(), rest.next()) else {
+        return Err(unexpected());
     };
     let there = str::from_utf8(&there)
         .ok()
-        .and_then(|text| text.parse().ok());
-    let there = there.ok_or_else(odd)?;
-    Ok((Clock { there, here }, what))
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(unexpected)?;
+    Ok((ServerClock { there, here }, reply))
 }
 
-fn odd() -> RedisError {
+fn unexpected() -> RedisError {
     RedisError::new(RedisErrorKind::Unexpected, "a commit's answer")
 }

@@ -2,8 +2,8 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::address::{Address, Credentials, Topology, Url};
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::url::{Address, Credentials, Deployment, Url};
 
 impl Url {
     /// One server.
@@ -15,7 +15,7 @@ impl Url {
             return Err(wrong("the database is a negative number"));
         }
         Ok(Self {
-            topology: Topology::Alone,
+            topology: Deployment::Standalone,
             tls,
             addresses: vec![address],
             credentials: credentials(settings),
@@ -27,8 +27,10 @@ impl Url {
     pub(super) fn of_cluster<I: IntoConnectionInfo>(
         nodes: impl IntoIterator<Item = I>,
     ) -> Result<Self, RedisError> {
-        let nodes = nodes.into_iter().map(Self::of_server);
-        let nodes = nodes.collect::<Result<Vec<_>, _>>()?;
+        let nodes = nodes
+            .into_iter()
+            .map(Self::of_server)
+            .collect::<Result<Vec<_>, _>>()?;
         let Some(first) = nodes.first() else {
             return Err(wrong("a cluster without a node"));
         };
@@ -44,7 +46,7 @@ impl Url {
             ));
         }
         Ok(Self {
-            topology: Topology::Cluster,
+            topology: Deployment::Cluster,
             addresses: nodes.iter().flat_map(|it| it.addresses.clone()).collect(),
             ..first.clone()
         })
@@ -84,8 +86,8 @@ fn address(address: &ConnectionAddr) -> Result<(Address, bool), RedisError> {
     let host = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    let host = host.to_owned();
+        .unwrap_or(host)
+        .to_owned();
     Ok((Address { host, port }, tls))
 }
 
@@ -96,10 +98,10 @@ fn credentials(settings: &RedisConnectionInfo) -> Credentials {
     }
 }
 
-fn wrong(what: &str) -> RedisError {
+fn wrong(message: &str) -> RedisError {
     RedisError::new(
         RedisErrorKind::Config,
-        format!("connection settings: {what}"),
+        format!("connection settings: {message}"),
     )
 }
 
@@ -130,7 +132,7 @@ mod tests {
         let cluster = Url::of_cluster([info.clone(), info]).expect("it is one");
         assert_eq!(
             (cluster.topology, cluster.addresses.len()),
-            (Topology::Cluster, 2)
+            (Deployment::Cluster, 2)
         );
     }
 

@@ -11,7 +11,7 @@ use crate::error::StoreError;
 #[derive(Debug)]
 pub struct RedisError {
     kind: RedisErrorKind,
-    detail: String,
+    message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -59,26 +59,26 @@ impl RedisError {
         self.kind
     }
 
-    pub(super) fn new(kind: RedisErrorKind, detail: impl Into<String>) -> Self {
+    pub(super) fn new(kind: RedisErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            detail: detail.into(),
+            message: message.into(),
             source: None,
         }
     }
 
-    pub(super) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// A copy of the error for another caller; its source stays with the first.
-    pub(super) fn again(&self) -> Self {
-        let detail = match &self.source {
-            Some(source) => format!("{}: {source}", self.detail),
-            None => self.detail.clone(),
+    /// Returns a copy of the error whose message includes the source.
+    pub(super) fn flattened(&self) -> Self {
+        let message = match &self.source {
+            Some(source) => format!("{}: {source}", self.message),
+            None => self.message.clone(),
         };
-        Self::new(self.kind, detail)
+        Self::new(self.kind, message)
     }
 
     /// Converts the error for the store's caller. `uncertain`: a write may have taken effect.
@@ -95,7 +95,7 @@ impl RedisError {
 
 impl fmt::Display for RedisError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
+        let summary = match self.kind {
             RedisErrorKind::Config => "a setting of the Redis store is not valid",
             RedisErrorKind::Unreachable => "the Redis server cannot be reached",
             RedisErrorKind::TimedOut => "the Redis server did not answer in time",
@@ -111,9 +111,10 @@ impl fmt::Display for RedisError {
             RedisErrorKind::Unreplicated => "too few Redis replicas have confirmed",
             RedisErrorKind::Unexpected => "the Redis server gave an unexpected answer",
         };
-        match self.detail.is_empty() {
-            true => f.write_str(what),
-            false => write!(f, "{what}: {}", self.detail),
+        if self.message.is_empty() {
+            f.write_str(summary)
+        } else {
+            write!(f, "{summary}: {}", self.message)
         }
     }
 }
@@ -126,14 +127,14 @@ impl Error for RedisError {
 
 /// The consequence of a failed command for the next attempt.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CommandFailure {
     /// Another node owns the slot.
     Moved(String),
     /// Another node may have the key already.
     Ask(String),
     /// The server does not have the scripts.
     NoScript,
-    /// The server is not a master; it has changed nothing. Its connection cannot be used any more.
+    /// The server is not a primary; it has changed nothing. Its connection cannot be used any more.
     Demoted(RedisError),
     /// The server cannot execute the command now; it has changed nothing.
     Later(RedisError),
@@ -143,7 +144,7 @@ pub(super) enum Failure {
     Final(RedisError),
 }
 
-impl Failure {
+impl CommandFailure {
     /// The failure of a connection or of its greeting.
     pub(super) fn of(error: &redis::RedisError) -> Self {
         match error.code() {
@@ -151,7 +152,7 @@ impl Failure {
             None => {
                 let source = std::io::Error::other(error.to_string());
                 let kind = RedisErrorKind::Unreachable;
-                Self::Broken(RedisError::new(kind, "the connection broke").because(source))
+                Self::Broken(RedisError::new(kind, "the connection broke").with_source(source))
             }
         }
     }
@@ -194,14 +195,14 @@ impl Failure {
         let new = |kind, text: &str| RedisError::new(kind, text);
         let redirect = || detail.split_ascii_whitespace().nth(1).map(str::to_owned);
         match code {
-            "MOVED" => redirect().map_or_else(|| odd(command, code, detail), Self::Moved),
-            "ASK" => redirect().map_or_else(|| odd(command, code, detail), Self::Ask),
+            "MOVED" => redirect().map_or_else(|| unexpected(command, code, detail), Self::Moved),
+            "ASK" => redirect().map_or_else(|| unexpected(command, code, detail), Self::Ask),
             "NOSCRIPT" => Self::NoScript,
             "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
             "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
             "READONLY" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it is a replica")),
             "MASTERDOWN" => {
-                let message = "it is a replica without a connection to its master";
+                let message = "it is a replica without a connection to its primary";
                 Self::Demoted(new(RedisErrorKind::ReadOnly, message))
             }
             "UNBLOCKED" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it has become a replica")),
@@ -221,7 +222,7 @@ impl Failure {
                 let text = format!("{command} ({detail})");
                 Self::Final(RedisError::new(RedisErrorKind::Denied, text))
             }
-            _ => odd(command, code, detail),
+            _ => unexpected(command, code, detail),
         }
     }
 }
@@ -245,10 +246,11 @@ fn inner(detail: &str) -> Option<(&str, &str, &str)> {
     };
     let error = error.trim_start_matches('-').trim_end();
     let (code, text) = error.split_once(' ').unwrap_or((error, ""));
-    match code.bytes().all(|b| b.is_ascii_uppercase()) {
-        true => Some((command, code, text)),
+    if code.bytes().all(|b| b.is_ascii_uppercase()) {
+        Some((command, code, text))
+    } else {
         // Before 7.0 some errors have no code.
-        false => Some((command, "ERR", error)),
+        Some((command, "ERR", error))
     }
 }
 
@@ -275,9 +277,9 @@ fn unauthenticated() -> RedisError {
     RedisError::new(RedisErrorKind::Unauthenticated, advice)
 }
 
-fn odd(command: &str, code: &str, detail: &str) -> Failure {
+fn unexpected(command: &str, code: &str, detail: &str) -> CommandFailure {
     let text = format!("{command}: {code} {detail}");
-    Failure::Final(RedisError::new(RedisErrorKind::Unexpected, text))
+    CommandFailure::Final(RedisError::new(RedisErrorKind::Unexpected, text))
 }
 
 #[cfg(test)]
@@ -285,9 +287,9 @@ mod tests {
     use super::*;
 
     /// The failure for an error line.
-    fn failure(line: &str) -> Failure {
+    fn failure(line: &str) -> CommandFailure {
         let (code, detail) = line.split_once(' ').unwrap_or((line, ""));
-        Failure::of_words(code, detail, "EVALSHA")
+        CommandFailure::of_words(code, detail, "EVALSHA")
     }
 
     ///
@@ -304,7 +306,7 @@ mod tests {
             "NOPERM User shop has no permissions to run the 'evalsha' command",
         ];
         for line in lines {
-            let Failure::Final(error) = failure(line) else {
+            let CommandFailure::Final(error) = failure(line) else {
                 panic!("{line}");
             };
             assert_eq!(error.kind(), RedisErrorKind::Denied, "{line}");
@@ -385,9 +387,9 @@ mod tests {
     fn a_redirection_keeps_what_it_says() {
         for node in ["127.0.0.1:7000", "?:7000", ":7000"] {
             let moved = failure(&format!("MOVED 3999 {node}"));
-            assert!(matches!(moved, Failure::Moved(to) if to == node));
+            assert!(matches!(moved, CommandFailure::Moved(to) if to == node));
             let ask = failure(&format!("ASK 3999 {node}"));
-            assert!(matches!(ask, Failure::Ask(to) if to == node));
+            assert!(matches!(ask, CommandFailure::Ask(to) if to == node));
         }
     }
 }

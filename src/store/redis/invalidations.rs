@@ -5,15 +5,15 @@ use std::sync::Arc;
 use redis::aio::{AsyncPushSender, SendError};
 use redis::{PushInfo, PushKind, Value};
 
-use super::near::{Health, Near};
+use crate::store::redis::near_cache::{NearCache, TrackingHealth};
 
 /// Receives the server's push messages, in their order.
-pub(super) struct Listener {
-    pub(super) near: Arc<Near>,
-    pub(super) health: Arc<Health>,
+pub(super) struct InvalidationReceiver {
+    pub(super) near_cache: Arc<NearCache>,
+    pub(super) health: Arc<TrackingHealth>,
 }
 
-impl AsyncPushSender for Listener {
+impl AsyncPushSender for InvalidationReceiver {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
         match push.kind {
             PushKind::Disconnection => self.health.set_tracked(false),
@@ -21,11 +21,11 @@ impl AsyncPushSender for Listener {
                 Some(Value::Array(keys)) => {
                     for key in keys {
                         if let Value::BulkString(key) = key {
-                            self.near.invalidate(&self.health, Some(key));
+                            self.near_cache.invalidate(&self.health, Some(key));
                         }
                     }
                 }
-                _ => self.near.invalidate(&self.health, None),
+                _ => self.near_cache.invalidate(&self.health, None),
             },
             _ => {}
         }

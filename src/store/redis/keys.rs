@@ -1,8 +1,7 @@
 //! The keys of sessions in Redis.
 
 use crate::session::Root;
-
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// The prefix of every key that a store uses, which separates them from other keys of the database.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,69 +1,72 @@
-//! The list of sessions: `SCAN` on one master after the other, and the headers of what it finds.
+//! The list of sessions: `SCAN` on one primary after the other, and the headers of what it finds.
 //!
-//! A cursor names the master, the server's cursor, and the hash of all masters with their slots. If
-//! that has changed, sessions may have moved to a master that was scanned before, and the list has
-//! to be started again. Keys that are just being moved between two masters may be missed until the
-//! move is complete.
+//! A cursor names the primary, the server's cursor, and the hash of all primaries with their slots.
+//! If that has changed, sessions may have moved to a primary that was scanned before, and the list
+//! has to be started again. Keys that are just being moved between two primaries may be missed
+//! until the move is complete.
 
 use redis::{Pipeline, Value as Reply};
 
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{SessionCursor, SessionInfo, SessionPage};
+use crate::store::redis::RedisShared;
+use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::operations::server_time;
+use crate::store::redis::record::ServerClock;
+use crate::store::redis::url::Address;
 
-use super::Shared;
-use super::address::Address;
-use super::error::{RedisError, RedisErrorKind};
-use super::operations::server_time;
-use super::record::Clock;
-
-/// A place in the list.
-struct Place {
-    /// The hash of the masters and their slots.
+/// A position in the list.
+struct ListPosition {
+    /// The hash of the primaries and their slots.
     layout: u64,
-    /// The number of the master, in the order of their addresses.
-    master: usize,
+    /// The number of the primary, in the order of their addresses.
+    primary: usize,
     /// The server's cursor; 0: at the start.
     cursor: u64,
 }
 
-impl Place {
+impl ListPosition {
     fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
-        let place = Self {
+        let position = Self {
             layout: u64::from_str_radix(parts.next()?, 16).ok()?,
-            master: parts.next()?.parse().ok()?,
+            primary: parts.next()?.parse().ok()?,
             cursor: parts.next()?.parse().ok()?,
         };
-        parts.next().is_none().then_some(place)
+        parts.next().is_none().then_some(position)
     }
 
     fn cursor(&self) -> Option<SessionCursor> {
         let Self {
             layout,
-            master,
+            primary,
             cursor,
         } = self;
-        SessionCursor::parse(&format!("{layout:016x}.{master}.{cursor}"))
+        SessionCursor::parse(&format!("{layout:016x}.{primary}.{cursor}"))
     }
 }
 
-impl Shared {
+impl RedisShared {
     pub(super) async fn list(
         &self,
         after: Option<&SessionCursor>,
         limit: usize,
     ) -> Result<SessionPage, StoreError> {
         let failed = |error: RedisError| error.into_store_error(false);
-        let (masters, layout) = self.router.layout().await.map_err(failed)?;
-        let mut place = match after {
-            None => Place {
+        let (primaries, layout) = self.router.layout().await.map_err(failed)?;
+        let mut position = match after {
+            None => ListPosition {
                 layout,
-                master: 0,
+                primary: 0,
                 cursor: 0,
             },
-            Some(cursor) => match Place::parse(cursor.as_str()) {
-                Some(place) if place.layout == layout && place.master < masters.len() => place,
+            Some(cursor) => match ListPosition::parse(cursor.as_str()) {
+                Some(position)
+                    if position.layout == layout && position.primary < primaries.len() =>
+                {
+                    position
+                }
                 Some(_) | None => return Err(StoreError::invalid_cursor()),
             },
         };
@@ -72,22 +75,26 @@ impl Shared {
         // A server looks at a number of its keys, and returns those that match: few or none, if it
         // has others as well.
         for _ in 0..SCANS_MAX {
-            let master = &masters[place.master];
+            let primary = &primaries[position.primary];
             let mut scan = Pipeline::with_capacity(1);
             scan.cmd("SCAN")
-                .arg(place.cursor)
+                .arg(position.cursor)
                 .arg("MATCH")
-                .arg(self.settings.prefix.pattern())
+                .arg(self.config.prefix.pattern())
                 .arg("COUNT")
                 .arg(limit - sessions.len());
-            let mut replies = self.router.ask_at(master, &scan).await.map_err(failed)?;
+            let mut replies = self
+                .router
+                .execute_at(primary, &scan)
+                .await
+                .map_err(failed)?;
             let (cursor, keys) = scanned(replies.pop()).map_err(failed)?;
-            let found = self.headers(master, &keys).await.map_err(failed)?;
+            let found = self.headers(primary, &keys).await.map_err(failed)?;
             sessions.extend(found);
-            place.cursor = cursor;
+            position.cursor = cursor;
             if cursor == 0 {
-                place.master += 1;
-                if place.master == masters.len() {
+                position.primary += 1;
+                if position.primary == primaries.len() {
                     return Ok(SessionPage::new(sessions, None));
                 }
             }
@@ -95,19 +102,20 @@ impl Shared {
                 break;
             }
         }
-        Ok(SessionPage::new(sessions, place.cursor()))
+        Ok(SessionPage::new(sessions, position.cursor()))
     }
 
-    /// The live sessions under these keys of a master.
+    /// The live sessions under these keys of a primary.
     async fn headers(
         &self,
-        master: &Address,
+        primary: &Address,
         keys: &[Vec<u8>],
     ) -> Result<Vec<SessionInfo>, RedisError> {
-        let roots = keys
+        let roots: Vec<_> = keys
             .iter()
-            .filter_map(|key| self.settings.prefix.parse(key));
-        let roots: Vec<_> = roots.filter(|root| !root.is_index()).collect();
+            .filter_map(|key| self.config.prefix.parse(key))
+            .filter(|root| !root.is_index())
+            .collect();
         if roots.is_empty() {
             return Ok(Vec::new());
         }
@@ -116,13 +124,13 @@ impl Shared {
         for root in &roots {
             headers
                 .cmd("HGET")
-                .arg(self.settings.prefix.key(root))
+                .arg(self.config.prefix.key(root))
                 .arg("");
         }
-        let replies = self.router.ask_at(master, &headers).await?;
+        let replies = self.router.execute_at(primary, &headers).await?;
         let here = clock::now();
         let there = server_time(replies.first())?;
-        let clock = Clock { there, here };
+        let clock = ServerClock { there, here };
         let mut sessions = Vec::with_capacity(roots.len());
         for (root, reply) in roots.into_iter().zip(replies.into_iter().skip(1)) {
             // Gone since, or no session.
@@ -143,19 +151,22 @@ impl Shared {
 
 /// The server's next cursor, and the keys, in the answer to `SCAN`.
 fn scanned(reply: Option<Reply>) -> Result<(u64, Vec<Vec<u8>>), RedisError> {
-    let odd = || RedisError::new(RedisErrorKind::Unexpected, "the answer to SCAN");
+    let unexpected = || RedisError::new(RedisErrorKind::Unexpected, "the answer to SCAN");
     let Some(Reply::Array(parts)) = reply else {
-        return Err(odd());
+        return Err(unexpected());
     };
     let Ok([Reply::BulkString(cursor), Reply::Array(found)]) = <[Reply; 2]>::try_from(parts) else {
-        return Err(odd());
+        return Err(unexpected());
     };
     let cursor = str::from_utf8(&cursor).ok().and_then(|it| it.parse().ok());
     let keys = found.into_iter().map(|key| match key {
         Reply::BulkString(key) => Ok(key),
-        _ => Err(odd()),
+        _ => Err(unexpected()),
     });
-    Ok((cursor.ok_or_else(odd)?, keys.collect::<Result<_, _>>()?))
+    Ok((
+        cursor.ok_or_else(unexpected)?,
+        keys.collect::<Result<_, _>>()?,
+    ))
 }
 
 /// How many times a page asks servers for keys: in a database with many other keys a page may be
@@ -168,16 +179,16 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_back_and_anything_else_is_refused() {
-        let place = Place {
+        let position = ListPosition {
             layout: u64::MAX,
-            master: 2,
+            primary: 2,
             cursor: u64::MAX,
         };
-        let cursor = place.cursor().expect("it is plain");
-        let back = Place::parse(cursor.as_str()).expect("it reads back");
+        let cursor = position.cursor().expect("it is plain");
+        let back = ListPosition::parse(cursor.as_str()).expect("it reads back");
         assert_eq!(
-            (back.layout, back.master, back.cursor),
-            (place.layout, place.master, place.cursor)
+            (back.layout, back.primary, back.cursor),
+            (position.layout, position.primary, position.cursor)
         );
         for bad in [
             "",
@@ -187,7 +198,7 @@ mod tests {
             "1.-1.0",
             "1.0.99999999999999999999",
         ] {
-            assert!(Place::parse(bad).is_none(), "{bad}");
+            assert!(ListPosition::parse(bad).is_none(), "{bad}");
         }
     }
 

@@ -9,7 +9,7 @@
 //! - A commit that is retried takes effect once.
 //! - Every key has an expiry, and every operation ends by its deadline.
 //! - A failing server is an error and never an empty session.
-//! - A server that is no longer a master is left within about a second, and nothing is read from a
+//! - A server that is no longer a primary is left within about a second, and nothing is read from a
 //!   replica.
 //!
 //! It does not make Redis safer than it is: a server that loses its memory, or a failover to a
@@ -17,48 +17,47 @@
 //! [`wait_for_replicas`](RedisStoreBuilder::wait_for_replicas) is set.
 //!
 //! ```text
-//!   store      load · commit · touch · delete
-//!     │  near     copies of sessions, kept true by the server's invalidations
-//!   router     asks until the deadline: follows slots, masters and reconnects
-//!     │  locator  one server · sentinel · cluster: who owns a slot
-//!     │           opinions  what the sentinels name
-//!   node       keeps a server connected         link   one connection · tls · role · activity
-//!     │           presence · outage  what health checks and the log say about that
-//!   events     messages of the scripts ⇄ subscribers
-//!   request    words of a question              record hash ⇄ Record
-//!              cipher encrypts values
-//!   lua/       what happens inside the server   keys   prefix:root
+//!   store       load · commit · touch · delete
+//!     │  near_cache  cached sessions, invalidated by the server
+//!   retry       repeats a request until its timeout: follows slots, primaries and reconnects
+//!     │  topology    one server · sentinel · cluster: the owner of a slot
+//!   server      keeps a server connected
+//!     │  connection  one connection · connect · tls · role · activity
+//!     │  presence · outage  results for health checks and the log
+//!   events      messages of the scripts ⇄ subscribers
+//!   request     encodes one pipelined request    record  hash ⇄ Record
+//!     │  cipher      encrypts values
+//!   lua/        steps inside the server          keys    prefix:root
 //! ```
 
 mod activity;
-mod address;
+mod backoff;
 mod builder;
 mod cipher;
-mod cluster;
 mod commit;
+mod config;
+mod connect;
+mod connection;
 mod connection_info;
 mod error;
 mod events;
 mod invalidations;
 mod keys;
-mod link;
 mod list;
-mod locator;
-mod near;
-mod node;
+mod near_cache;
 mod operations;
-mod opinions;
 mod outage;
 mod presence;
 mod record;
 mod request;
+mod retry;
 mod role;
-mod router;
 mod script;
-mod sentinel;
-mod settings;
+mod server;
 mod tls;
+mod topology;
 mod tracking;
+mod url;
 
 use std::fmt;
 use std::sync::Arc;
@@ -73,21 +72,20 @@ use crate::session::{
     Changes, EndReason, Loaded, Outcome, Record, Root, Scope, SecretHash, SessionCursor,
     SessionPage,
 };
-
-use super::SessionStore;
-use address::Url;
+use crate::store::SessionStore;
+use config::{RedisConfig, TOMBSTONE};
 use events::{Events, reason_number};
-use near::Near;
+use near_cache::NearCache;
 use operations::unreadable;
-use request::Answer;
-use router::Router;
+use request::ScriptReply;
+use retry::Router;
 use script::Script;
-use settings::{Settings, TOMBSTONE};
+use url::Url;
 
 pub use builder::RedisStoreBuilder;
 pub use cipher::PlainValues;
 pub use error::{RedisError, RedisErrorKind};
-pub use near::NearCacheStatus;
+pub use near_cache::NearCacheStatus;
 
 /// Sessions in Redis or Valkey. Cheap to clone; clones share their connections.
 ///
@@ -105,13 +103,13 @@ pub use near::NearCacheStatus;
 /// load, and a touch when one is due.
 #[derive(Clone)]
 pub struct RedisStore {
-    shared: Arc<Shared>,
+    shared: Arc<RedisShared>,
 }
 
-struct Shared {
-    settings: Arc<Settings>,
+struct RedisShared {
+    config: Arc<RedisConfig>,
     router: Router,
-    near: Option<Arc<Near>>,
+    near_cache: Option<Arc<NearCache>>,
     events: Events,
     /// Marks attempts, so that the server recognizes repeated ones. Starts at a random number, so
     /// that nodes do not share marks.
@@ -120,7 +118,7 @@ struct Shared {
 
 impl RedisStore {
     /// Creates a store at `url` and connects: `redis://[user:password@]host[:port][/database]`,
-    /// with `rediss` for TLS, `redis-sentinel://host,host/master` for servers behind sentinels, or
+    /// with `rediss` for TLS, `redis-sentinel://host,host/name` for servers behind sentinels, or
     /// `redis-cluster://host,host` for a cluster. `valkey` in place of `redis` is equivalent. Ports
     /// default to 6379, those of sentinels to 26379.
     ///
@@ -186,18 +184,21 @@ impl RedisStore {
     }
 
     /// Returns `true` unless Redis has been unavailable for more than three seconds: no server
-    /// could be reached that is a master, has loaded its data and accepts the user. A cluster is
-    /// unavailable if none of its masters can be used. This is for health checks; operations do not
-    /// depend on it.
+    /// could be reached that is a primary, has loaded its data and accepts the user. A cluster is
+    /// unavailable if none of its primaries can be used. This is for health checks; operations do
+    /// not depend on it.
+    ///
+    /// A store from [`build`](RedisStoreBuilder::build) that has never connected is ready for the
+    /// first three seconds; one from [`connect`](RedisStoreBuilder::connect) has connected.
     ///
     /// A store that has not been used yet starts to connect when this is called in a tokio runtime.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && self.shared.router.begin_to_seek()
+            && self.shared.router.start_connecting()
         {
             let shared = self.shared.clone();
-            runtime.spawn(async move { shared.router.seek().await });
+            runtime.spawn(async move { shared.router.connect_all().await });
         }
         self.shared.router.is_ready()
     }
@@ -205,21 +206,21 @@ impl RedisStore {
     /// Returns the counters of the near-cache; `None` without one.
     #[must_use]
     pub fn near_cache(&self) -> Option<NearCacheStatus> {
-        Some(self.shared.near.as_ref()?.status())
+        Some(self.shared.near_cache.as_ref()?.status())
     }
 
-    fn new(settings: Settings) -> Self {
-        let settings = Arc::new(settings);
-        let near = settings.near_cache.map(|limits| {
-            let prefix = settings.prefix.clone();
-            Arc::new(Near::new(prefix, limits))
+    fn new(config: RedisConfig) -> Self {
+        let config = Arc::new(config);
+        let near_cache = config.near_cache.map(|limits| {
+            let prefix = config.prefix.clone();
+            Arc::new(NearCache::new(prefix, limits))
         });
         Self {
-            shared: Arc::new(Shared {
-                router: Router::new(settings.clone(), near.clone()),
-                near,
-                events: Events::new(&settings),
-                settings,
+            shared: Arc::new(RedisShared {
+                router: Router::new(config.clone(), near_cache.clone()),
+                near_cache,
+                events: Events::new(&config),
+                config,
                 attempts: AtomicU32::new(SysRng.try_next_u32().unwrap_or_default()),
             }),
         }
@@ -242,10 +243,14 @@ impl SessionStore for RedisStore {
     }
 
     async fn touch(&self, key: &Root) -> Result<(), StoreError> {
-        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
+        let _lease = self
+            .shared
+            .near_cache
+            .as_ref()
+            .map(|near_cache| near_cache.lease(key, true));
         let asked = self.shared.run(key, Script::Touch, Vec::new(), false);
         match asked.await? {
-            Answer::Done(_) | Answer::Gone => Ok(()),
+            ScriptReply::Done(_) | ScriptReply::Gone => Ok(()),
             answer => Err(unreadable(&answer)),
         }
     }
@@ -268,9 +273,13 @@ impl SessionStore for RedisStore {
             return Ok(false);
         }
         // Dropped when the deletion is over, with any result: no copy stays.
-        let _ticket = self.shared.near.as_ref().map(|near| near.ticket(key, true));
+        let _lease = self
+            .shared
+            .near_cache
+            .as_ref()
+            .map(|near_cache| near_cache.lease(key, true));
         let number = |number: u128| number.to_string().into_bytes();
-        let redis_key = self.shared.settings.prefix.key(key);
+        let redis_key = self.shared.config.prefix.key(key);
         let origin = self.shared.events.origin(&redis_key);
         let args = vec![
             self.shared.mark(),
@@ -279,8 +288,8 @@ impl SessionStore for RedisStore {
             number(reason_number(reason).into()),
         ];
         match self.shared.run(key, Script::End, args, true).await? {
-            Answer::Done(_) => Ok(true),
-            Answer::Gone => Ok(false),
+            ScriptReply::Done(_) => Ok(true),
+            ScriptReply::Gone => Ok(false),
             answer => Err(unreadable(&answer)),
         }
     }
@@ -295,7 +304,7 @@ impl SessionStore for RedisStore {
 impl fmt::Debug for RedisStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisStore")
-            .field("url", &self.shared.settings.url)
+            .field("url", &self.shared.config.url)
             .finish_non_exhaustive()
     }
 }

@@ -8,23 +8,22 @@ use redis::Value as Reply;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Loaded, Record, Root, SecretHash};
+use crate::store::redis::RedisShared;
+use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
+use crate::store::redis::near_cache::CacheSource;
+use crate::store::redis::record::{self, ServerClock, ValueCodec};
+use crate::store::redis::request::{Command, ScriptReply, SessionRequest};
+use crate::store::redis::retry::RequestError;
+use crate::store::redis::script::Script;
 
-use super::Shared;
-use super::error::{Failure, RedisError, RedisErrorKind};
-use super::near::Source;
-use super::record::{self, Clock, Values};
-use super::request::{Answer, Request, What};
-use super::router::Unanswered;
-use super::script::Script;
-
-impl Shared {
+impl RedisShared {
     pub(super) async fn load(
         &self,
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Result<Loaded, StoreError> {
-        if let Some(near) = &self.near
-            && let Some(record) = near.get(key, secret, clock::now())
+        if let Some(near_cache) = &self.near_cache
+            && let Some(record) = near_cache.get(key, secret, clock::now())
         {
             return Ok(Loaded::Live(record));
         }
@@ -34,34 +33,41 @@ impl Shared {
 
     /// Asks the server, and keeps a copy if configured, for any presented secret.
     async fn fetch(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
-        let ticket = self.near.as_ref().map(|near| near.ticket(key, false));
+        let lease = self
+            .near_cache
+            .as_ref()
+            .map(|near_cache| near_cache.lease(key, false));
         let Some((record, source)) = self.read(key).await? else {
             return Ok(Loaded::Absent);
         };
         self.events.note(key, &record);
         let loaded = record.loaded(secret, clock::now());
-        if let Some(ticket) = ticket {
-            ticket.redeem(record, source);
+        if let Some(lease) = lease {
+            lease.fill(record, source);
         }
         Ok(loaded)
     }
 
     /// The session as the server has it, and the connection it came over.
-    async fn read(&self, key: &Root) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
-        let request = Request {
-            key: self.settings.prefix.key(key),
+    async fn read(
+        &self,
+        key: &Root,
+    ) -> Result<Option<(Arc<Record>, Option<CacheSource>)>, StoreError> {
+        let request = SessionRequest {
+            key: self.config.prefix.key(key),
             claim: None,
-            what: What::Load,
+            command: Command::Load,
         };
-        let answered = self.router.ask(&request).await.map_err(store_error)?;
+        let reply = self.router.execute(&request).await.map_err(store_error)?;
         let here = clock::now();
-        let mut replies = answered.replies;
+        let mut replies = reply.replies;
         let fields = replies.pop().unwrap_or_default();
         let there = server_time(replies.first()).map_err(|e| e.into_store_error(false))?;
-        let record = self.decode(key, fields, Clock { there, here });
-        let record = record.map_err(|error| error.into_store_error(false))?;
+        let record = self
+            .decode(key, fields, ServerClock { there, here })
+            .map_err(|error| error.into_store_error(false))?;
         let live = record.filter(|record| record.is_live(here));
-        Ok(live.map(|record| (Arc::new(record), answered.source)))
+        Ok(live.map(|record| (Arc::new(record), reply.source)))
     }
 
     /// Runs a script that ends with its answer, or with the number of replicas that have confirmed.
@@ -72,36 +78,36 @@ impl Shared {
         script: Script,
         args: Vec<Vec<u8>>,
         kills: bool,
-    ) -> Result<Answer, StoreError> {
-        let replicas = self.settings.replicas.filter(|_| kills);
-        let redis_key = self.settings.prefix.key(key);
-        let request = Request {
-            claim: (script == Script::Expire).then(|| self.settings.prefix.claim(&redis_key)),
+    ) -> Result<ScriptReply, StoreError> {
+        let replicas = self.config.replicas.filter(|_| kills);
+        let redis_key = self.config.prefix.key(key);
+        let request = SessionRequest {
+            claim: (script == Script::Expire).then(|| self.config.prefix.claim(&redis_key)),
             key: redis_key,
-            what: What::Run {
+            command: Command::Run {
                 script,
                 args,
                 replicas,
             },
         };
-        let answered = self.router.ask(&request).await.map_err(store_error)?;
-        let mut replies = answered.replies;
+        let reply = self.router.execute(&request).await.map_err(store_error)?;
+        let mut replies = reply.replies;
         if let Some(replicas) = replicas {
             let confirmed = match replies.pop() {
                 Some(Reply::Int(confirmed)) => confirmed,
                 Some(Reply::ServerError(error)) => {
-                    let error = Failure::of_reply(&error, "WAIT").into_error();
+                    let error = CommandFailure::of_reply(&error, "WAIT").into_error();
                     return Err(error.into_store_error(true));
                 }
                 _ => 0,
             };
             if confirmed < i64::from(replicas.count) {
-                let detail = format!("{confirmed} of {}", replicas.count);
-                let error = RedisError::new(RedisErrorKind::Unreplicated, detail);
+                let message = format!("{confirmed} of {}", replicas.count);
+                let error = RedisError::new(RedisErrorKind::Unreplicated, message);
                 return Err(error.into_store_error(true));
             }
         }
-        let answer = Answer::of(replies.pop().unwrap_or_default());
+        let answer = ScriptReply::of(replies.pop().unwrap_or_default());
         answer.map_err(|error| error.into_store_error(true))
     }
 
@@ -109,17 +115,17 @@ impl Shared {
         &self,
         key: &Root,
         fields: Reply,
-        clock: Clock,
+        clock: ServerClock,
     ) -> Result<Option<Record>, RedisError> {
-        let application = self.settings.application.as_deref();
-        let key = self.settings.prefix.key(key);
+        let application = self.config.application.as_deref();
+        let key = self.config.prefix.key(key);
         record::decode(fields, clock, application, self.values(&key))
     }
 
     /// The values of the session under this key of Redis.
-    pub(super) fn values<'a>(&'a self, key: &'a [u8]) -> Values<'a> {
-        let cipher = self.settings.cipher.as_ref();
-        Values { key, cipher }
+    pub(super) fn values<'a>(&'a self, key: &'a [u8]) -> ValueCodec<'a> {
+        let cipher = self.config.cipher.as_ref();
+        ValueCodec { key, cipher }
     }
 
     pub(super) fn mark(&self) -> Vec<u8> {
@@ -127,17 +133,19 @@ impl Shared {
     }
 }
 
-fn store_error(unanswered: Unanswered) -> StoreError {
-    unanswered.why.into_store_error(unanswered.uncertain)
+fn store_error(failed: RequestError) -> StoreError {
+    failed.error.into_store_error(failed.uncertain)
 }
 
 /// Returns the error for an answer that the script's caller does not handle.
-pub(super) fn unreadable(answer: &Answer) -> StoreError {
+pub(super) fn unreadable(answer: &ScriptReply) -> StoreError {
     match answer {
-        Answer::Foreign => RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false),
-        Answer::Unknown => {
-            let detail = "it is not known whether an earlier attempt took effect";
-            RedisError::new(RedisErrorKind::TimedOut, detail).into_store_error(true)
+        ScriptReply::Foreign => {
+            RedisError::new(RedisErrorKind::Foreign, "").into_store_error(false)
+        }
+        ScriptReply::Unknown => {
+            let message = "it is not known whether an earlier attempt took effect";
+            RedisError::new(RedisErrorKind::TimedOut, message).into_store_error(true)
         }
         _ => {
             RedisError::new(RedisErrorKind::Unexpected, "a script's answer").into_store_error(true)
@@ -147,9 +155,9 @@ pub(super) fn unreadable(answer: &Answer) -> StoreError {
 
 /// Converts seconds and microseconds to milliseconds.
 pub(super) fn server_time(reply: Option<&Reply>) -> Result<u64, RedisError> {
-    let odd = || RedisError::new(RedisErrorKind::Unexpected, "no time");
+    let unexpected = || RedisError::new(RedisErrorKind::Unexpected, "no time");
     let Some(Reply::Array(parts)) = reply else {
-        return Err(odd());
+        return Err(unexpected());
     };
     let number = |part: Option<&Reply>| match part {
         Some(Reply::BulkString(text)) => str::from_utf8(text).ok()?.parse::<u64>().ok(),
@@ -158,6 +166,6 @@ pub(super) fn server_time(reply: Option<&Reply>) -> Result<u64, RedisError> {
     };
     match (number(parts.first()), number(parts.get(1))) {
         (Some(seconds), Some(micros)) => Ok(seconds * 1_000 + micros / 1_000),
-        _ => Err(odd()),
+        _ => Err(unexpected()),
     }
 }

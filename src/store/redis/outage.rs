@@ -13,7 +13,7 @@ pub(super) struct Outage {
 
 /// A failure that is to be logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Report {
+pub(super) enum OutageReport {
     Begins,
     /// The outage has lasted this long.
     Lasts(Duration),
@@ -21,11 +21,11 @@ pub(super) enum Report {
 
 impl Outage {
     /// Records a failure.
-    pub(super) fn fails(&mut self, now: Instant) -> Option<Report> {
+    pub(super) fn fails(&mut self, now: Instant) -> Option<OutageReport> {
         let since = *self.since.get_or_insert(now);
         let report = match self.reported {
-            None => Report::Begins,
-            Some(reported) if now - reported >= REPORT_EVERY => Report::Lasts(now - since),
+            None => OutageReport::Begins,
+            Some(reported) if now - reported >= REPORT_EVERY => OutageReport::Lasts(now - since),
             Some(_) => return None,
         };
         self.reported = Some(now);
@@ -56,13 +56,16 @@ mod tests {
         let reports: Vec<_> = (0..=400)
             .filter_map(|turn| outage.fails(at(turn * 500)))
             .collect();
-        let lasts = |secs| Report::Lasts(Duration::from_secs(secs));
-        assert_eq!(reports, [Report::Begins, lasts(60), lasts(120), lasts(180)]);
+        let lasts = |secs| OutageReport::Lasts(Duration::from_secs(secs));
+        assert_eq!(
+            reports,
+            [OutageReport::Begins, lasts(60), lasts(120), lasts(180)]
+        );
         assert_eq!(
             outage.ends(at(200_500)),
             Some(Duration::from_millis(200_500))
         );
         assert_eq!(outage.ends(at(200_500)), None);
-        assert_eq!(outage.fails(at(201_000)), Some(Report::Begins));
+        assert_eq!(outage.fails(at(201_000)), Some(OutageReport::Begins));
     }
 }

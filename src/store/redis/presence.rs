@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::outage::{Outage, Report};
+use crate::store::redis::outage::{Outage, OutageReport};
 use crate::sync::lock;
 
 /// Counts the usable connections.
 #[derive(Debug)]
-pub(super) struct Presence(Mutex<State>);
+pub(super) struct Presence(Mutex<PresenceState>);
 
 #[derive(Debug)]
-struct State {
+struct PresenceState {
     up: usize,
     /// When the last connection was lost; initially, when the store was made.
     lost: Instant,
@@ -22,11 +22,11 @@ struct State {
 
 /// A usable connection, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Present(Arc<Presence>);
+pub(super) struct PresenceGuard(Arc<Presence>);
 
 impl Presence {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State {
+        Arc::new(Self(Mutex::new(PresenceState {
             up: 0,
             lost: Instant::now(),
             outage: Outage::default(),
@@ -35,7 +35,7 @@ impl Presence {
 
     /// Counts a connection. Also returns the duration of the outage that it ends: `own`, that of
     /// its server, or that of all servers.
-    pub(super) fn enter(self: &Arc<Self>, own: &mut Outage) -> (Present, Option<Duration>) {
+    pub(super) fn enter(self: &Arc<Self>, own: &mut Outage) -> (PresenceGuard, Option<Duration>) {
         let now = Instant::now();
         let mut state = self.lock();
         let of_all = match state.up {
@@ -44,11 +44,11 @@ impl Presence {
         };
         state.up += 1;
         drop(state);
-        (Present(self.clone()), own.ends(now).or(of_all))
+        (PresenceGuard(self.clone()), own.ends(now).or(of_all))
     }
 
     /// Records a failure of one server. If none is connected, all servers share one report.
-    pub(super) fn fails(&self, own: &mut Outage) -> Option<Report> {
+    pub(super) fn fails(&self, own: &mut Outage) -> Option<OutageReport> {
         let now = Instant::now();
         let mut state = self.lock();
         match state.up {
@@ -58,7 +58,7 @@ impl Presence {
     }
 
     /// Returns how long there has been no connection.
-    pub(super) fn away_for(&self) -> Duration {
+    pub(super) fn absent_for(&self) -> Duration {
         let state = self.lock();
         match state.up {
             0 => state.lost.elapsed(),
@@ -71,12 +71,12 @@ impl Presence {
         self.lock().up > 0
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, PresenceState> {
         lock(&self.0)
     }
 }
 
-impl Drop for Present {
+impl Drop for PresenceGuard {
     fn drop(&mut self) {
         let mut state = self.0.lock();
         state.up -= 1;

@@ -15,13 +15,12 @@ use crate::session::{
     AttributeEntry, Changes, Credential, Details, Lifetime, Name, Record, SecretHash, Timestamp,
     UserKey, Value, Version,
 };
-
-use super::cipher::{self, PlainValues, ValueCipher};
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::cipher::{self, PlainValues, ValueCipher};
+use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// The clock of a server, relative to this node's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Clock {
+pub(super) struct ServerClock {
     /// The server's time, in milliseconds.
     pub(super) there: u64,
     /// The same moment on this node's clock, or a little later: the delay of an answer makes
@@ -29,7 +28,7 @@ pub(super) struct Clock {
     pub(super) here: Timestamp,
 }
 
-impl Clock {
+impl ServerClock {
     pub(super) fn here(self, there: u64) -> Timestamp {
         let (now, then) = (self.there, there);
         if then >= now {
@@ -42,7 +41,7 @@ impl Clock {
 
 /// The values of a session's attributes, as the server has them.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Values<'a> {
+pub(super) struct ValueCodec<'a> {
     /// The session's key in Redis.
     pub(super) key: &'a [u8],
     pub(super) cipher: Option<&'a ValueCipher>,
@@ -51,9 +50,9 @@ pub(super) struct Values<'a> {
 /// Decodes a reply to `HGETALL`; `None`: there is no session of this application.
 pub(super) fn decode(
     fields: Reply,
-    clock: Clock,
+    clock: ServerClock,
     application: Option<&str>,
-    values: Values<'_>,
+    values: ValueCodec<'_>,
 ) -> Result<Option<Record>, RedisError> {
     let pairs = pairs(fields)?;
     if pairs.is_empty() {
@@ -66,7 +65,7 @@ pub(super) fn decode(
     if header.first() == Some(&TOMBSTONE) {
         return Ok(None);
     }
-    let header = Header::read(header, clock)?;
+    let header = HashHeader::read(header, clock)?;
     if header.application.is_some() && header.application != application.map(str::as_bytes) {
         return Ok(None);
     }
@@ -87,7 +86,7 @@ pub(super) fn decode(
 }
 
 /// The header of a session.
-struct Header<'a> {
+struct HashHeader<'a> {
     /// The version of the last commit.
     version: Version,
     credential: Credential,
@@ -96,8 +95,8 @@ struct Header<'a> {
     application: Option<&'a [u8]>,
 }
 
-impl<'a> Header<'a> {
-    fn read(header: &'a [u8], clock: Clock) -> Result<Self, RedisError> {
+impl<'a> HashHeader<'a> {
+    fn read(header: &'a [u8], clock: ServerClock) -> Result<Self, RedisError> {
         match header.first() {
             Some(&FORMAT) => {}
             Some(&format) if format > FORMAT => {
@@ -158,9 +157,9 @@ pub(super) fn committed(
     base: Option<&Record>,
     changes: &Changes,
     header: &[u8],
-    clock: Clock,
+    clock: ServerClock,
 ) -> Result<Record, RedisError> {
-    let header = Header::read(header, clock)?;
+    let header = HashHeader::read(header, clock)?;
     let mut record = match base {
         Some(base) if !changes.is_create() => base.clone(),
         _ => Record::new(header.credential.clone(), header.lifetime.clone()),
@@ -175,11 +174,11 @@ pub(super) fn committed(
 }
 
 /// The session of a header, without its attributes.
-pub(super) fn without_attributes(header: Reply, clock: Clock) -> Result<Record, RedisError> {
+pub(super) fn without_attributes(header: Reply, clock: ServerClock) -> Result<Record, RedisError> {
     let Reply::BulkString(header) = header else {
         return Err(RedisError::new(RedisErrorKind::Unexpected, "no header"));
     };
-    let header = Header::read(&header, clock)?;
+    let header = HashHeader::read(&header, clock)?;
     Ok(Record::new(header.credential, header.lifetime))
 }
 
@@ -196,7 +195,7 @@ pub(super) fn field(name: &str) -> Vec<u8> {
     [b":", name.as_bytes()].concat()
 }
 
-impl Values<'_> {
+impl ValueCodec<'_> {
     /// The content of a field behind its version.
     pub(super) fn payload(self, name: &str, value: Option<&Value>) -> Result<Vec<u8>, RedisError> {
         let Some(value) = value else {
@@ -204,8 +203,8 @@ impl Values<'_> {
         };
         match self.cipher {
             Some(cipher) if cipher.plain != PlainValues::Written => {
-                let sealed = cipher.seal(self.key, name, value.as_bytes())?;
-                Ok([&[SEALED], &sealed[..]].concat())
+                let encrypted = cipher.encrypt(self.key, name, value.as_bytes())?;
+                Ok([&[ENCRYPTED], &encrypted[..]].concat())
             }
             _ => Ok([&[PRESENT], value.as_bytes()].concat()),
         }
@@ -220,13 +219,13 @@ impl Values<'_> {
         }
     }
 
-    fn sealed(self, name: &str, value: &[u8]) -> Result<Value, RedisError> {
+    fn encrypted(self, name: &str, value: &[u8]) -> Result<Value, RedisError> {
         let Some(cipher) = self.cipher else {
             return Err(cipher::wrong(
                 "a value is encrypted, and this store has no key",
             ));
         };
-        Ok(Value::from_bytes(cipher.open(self.key, name, value)?))
+        Ok(Value::from_bytes(cipher.decrypt(self.key, name, value)?))
     }
 }
 
@@ -245,7 +244,7 @@ pub(super) fn millis(duration: Option<Duration>) -> u64 {
 fn register(
     name: &[u8],
     value: &[u8],
-    values: Values<'_>,
+    values: ValueCodec<'_>,
 ) -> Result<Option<AttributeEntry>, RedisError> {
     let name = name.strip_prefix(b":").map(str::from_utf8);
     let Some(Ok(name)) = name else {
@@ -254,8 +253,8 @@ fn register(
     let unreadable = || Some(Value::from_bytes([]));
     let (written, value) = match value.split_at_checked(STAMP_BYTES) {
         Some((written, [PRESENT, value @ ..])) => (version(written), Some(values.plain(value)?)),
-        Some((written, [SEALED, value @ ..])) => {
-            (version(written), Some(values.sealed(name, value)?))
+        Some((written, [ENCRYPTED, value @ ..])) => {
+            (version(written), Some(values.encrypted(name, value)?))
         }
         Some((written, [REMOVED])) => (version(written), None),
         Some((written, _)) => (version(written), unreadable()),
@@ -283,10 +282,10 @@ fn number(bytes: &[u8]) -> u64 {
 }
 
 /// A name and its value.
-type Field = (Vec<u8>, Vec<u8>);
+type HashField = (Vec<u8>, Vec<u8>);
 
 /// The fields of a hash, in either version of the protocol.
-fn pairs(reply: Reply) -> Result<Vec<Field>, RedisError> {
+fn pairs(reply: Reply) -> Result<Vec<HashField>, RedisError> {
     let bytes = |value| match value {
         Reply::BulkString(bytes) => Ok(bytes),
         Reply::SimpleString(text) => Ok(text.into_bytes()),
@@ -312,8 +311,8 @@ fn pairs(reply: Reply) -> Result<Vec<Field>, RedisError> {
     }
 }
 
-fn foreign(what: &str) -> RedisError {
-    RedisError::new(RedisErrorKind::Foreign, what)
+fn foreign(message: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Foreign, message)
 }
 
 /// The format that this version writes, and the only one that it reads.
@@ -327,7 +326,7 @@ const BOUND: u8 = 4;
 const STAMP_BYTES: usize = 10;
 const REMOVED: u8 = 0;
 const PRESENT: u8 = 1;
-const SEALED: u8 = 2;
+const ENCRYPTED: u8 = 2;
 /// Represents *no limit*: the largest value of six bytes.
 const NONE: u64 = (1 << 48) - 1;
 /// A thousand years; longer durations count as that.

@@ -2,23 +2,23 @@
 
 use redis::{Pipeline, Value};
 
-use super::error::{Failure, RedisError, RedisErrorKind};
-use super::link::Link;
-use super::script::Script;
-use super::settings::Replicas;
+use crate::store::redis::config::Replicas;
+use crate::store::redis::connection::RedisConnection;
+use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
+use crate::store::redis::script::Script;
 
 /// A request for one session.
 #[derive(Debug)]
-pub(super) struct Request {
+pub(super) struct SessionRequest {
     /// The session's key.
     pub(super) key: Vec<u8>,
     /// Another key of a script, in the same slot.
     pub(super) claim: Option<Vec<u8>>,
-    pub(super) what: What,
+    pub(super) command: Command,
 }
 
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum Command {
     /// The time, and the fields of a hash.
     Load,
     /// A script with its arguments, after those that all scripts have: a mark of retries, and the
@@ -33,54 +33,60 @@ pub(super) enum What {
 
 /// Encoding options of one attempt.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wording {
+pub(super) struct RequestOptions {
     /// It may have been applied already.
-    pub(super) again: bool,
+    pub(super) retry: bool,
     /// The server does not have the scripts: sends them along.
-    pub(super) source: bool,
+    pub(super) send_source: bool,
     /// The server may have the key although another one owns the slot.
     pub(super) asking: bool,
 }
 
-impl Request {
+impl SessionRequest {
     pub(super) const fn writes(&self) -> bool {
-        matches!(self.what, What::Run { .. })
+        matches!(self.command, Command::Run { .. })
     }
 
     pub(super) const fn replicas(&self) -> Option<Replicas> {
-        match self.what {
-            What::Run { replicas, .. } => replicas,
-            What::Load => None,
+        match self.command {
+            Command::Run { replicas, .. } => replicas,
+            Command::Load => None,
         }
     }
 
-    pub(super) fn pipeline(&self, wording: Wording, link: &Link, application: &str) -> Pipeline {
+    pub(super) fn pipeline(
+        &self,
+        options: RequestOptions,
+        connection: &RedisConnection,
+        application: &str,
+    ) -> Pipeline {
         let mut pipeline = Pipeline::with_capacity(3);
-        match &self.what {
-            What::Load => {
+        match &self.command {
+            Command::Load => {
                 pipeline.cmd("TIME");
-                if wording.asking {
+                if options.asking {
                     pipeline.cmd("ASKING");
                 }
                 pipeline.cmd("HGETALL").arg(&self.key);
             }
-            What::Run {
+            Command::Run {
                 script,
                 args,
                 replicas,
             } => {
-                if wording.asking {
+                if options.asking {
                     pipeline.cmd("ASKING");
                 }
-                match wording.source {
-                    true => pipeline.cmd("EVAL").arg(script.source()),
-                    false => pipeline.cmd("EVALSHA").arg(link.hash(*script)),
+                if options.send_source {
+                    pipeline.cmd("EVAL").arg(script.source())
+                } else {
+                    pipeline.cmd("EVALSHA").arg(connection.hash(*script))
                 };
                 pipeline
                     .arg(1 + usize::from(self.claim.is_some()))
                     .arg(&self.key)
                     .arg(&self.claim)
-                    .arg(if wording.again { "1" } else { "0" })
+                    .arg(if options.retry { "1" } else { "0" })
                     .arg(application)
                     .arg(args);
                 if let Some(replicas) = replicas {
@@ -94,17 +100,25 @@ impl Request {
 
     /// The failure that the replies to a pipeline indicate. The commands beside a script do not
     /// change whether the script was run.
-    pub(super) fn failure(&self, wording: Wording, replies: &[Value]) -> Option<Failure> {
+    pub(super) fn failure(
+        &self,
+        options: RequestOptions,
+        replies: &[Value],
+    ) -> Option<CommandFailure> {
         let failed = |reply: Option<&Value>, command| match reply? {
-            Value::ServerError(error) => Some(Failure::of_reply(error, command)),
+            Value::ServerError(error) => Some(CommandFailure::of_reply(error, command)),
             _ => None,
         };
-        let asking = usize::from(wording.asking);
-        match &self.what {
-            What::Load => failed(replies.first(), "TIME")
+        let asking = usize::from(options.asking);
+        match &self.command {
+            Command::Load => failed(replies.first(), "TIME")
                 .or_else(|| failed(replies.get(1 + asking), "HGETALL")),
-            What::Run { .. } => {
-                let command = if wording.source { "EVAL" } else { "EVALSHA" };
+            Command::Run { .. } => {
+                let command = if options.send_source {
+                    "EVAL"
+                } else {
+                    "EVALSHA"
+                };
                 failed(replies.get(asking), command)
             }
         }
@@ -113,7 +127,7 @@ impl Request {
 
 /// The answer of a script: a letter, and the values behind it.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum ScriptReply {
     /// Carried out, with what follows from it (`O`).
     Done(Vec<Value>),
     /// Carried out, or the session is live; with the server's time and the session (`F`).
@@ -131,17 +145,17 @@ pub(super) enum Answer {
     Unknown,
 }
 
-impl Answer {
+impl ScriptReply {
     pub(super) fn of(reply: Value) -> Result<Self, RedisError> {
-        let odd = || RedisError::new(RedisErrorKind::Unexpected, "a script's answer");
+        let unexpected = || RedisError::new(RedisErrorKind::Unexpected, "a script's answer");
         let Value::Array(mut rest) = reply else {
-            return Err(odd());
+            return Err(unexpected());
         };
         if rest.is_empty() {
-            return Err(odd());
+            return Err(unexpected());
         }
         let Value::BulkString(letter) = rest.remove(0) else {
-            return Err(odd());
+            return Err(unexpected());
         };
         match &*letter {
             b"O" => Ok(Self::Done(rest)),
@@ -151,7 +165,7 @@ impl Answer {
             b"S" => Ok(Self::Superseded),
             b"B" => Ok(Self::Foreign),
             b"U" => Ok(Self::Unknown),
-            _ => Err(odd()),
+            _ => Err(unexpected()),
         }
     }
 }

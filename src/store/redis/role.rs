@@ -1,8 +1,8 @@
-//! The role of a server: master or replica, as the server states it.
+//! The role of a server: primary or replica, as the server states it.
 //!
 //! Addresses of balancers, virtual addresses and names of cloud services lead to another server
 //! after a failover, and connections to the old one may stay open. Nothing is read from a server
-//! that is not a master.
+//! that is not a primary.
 
 use redis::{Pipeline, Value};
 
@@ -27,8 +27,8 @@ impl RoleCommand {
         pipeline
     }
 
-    /// Returns `true` if the reply is a master's; `None` if it does not contain the role.
-    pub(super) fn is_master(self, reply: &Value) -> Option<bool> {
+    /// Returns `true` if the reply is a primary's; `None` if it does not contain the role.
+    pub(super) fn is_primary(self, reply: &Value) -> Option<bool> {
         match (self, reply) {
             (Self::Role, Value::Array(parts)) => match parts.first()? {
                 Value::BulkString(role) => Some(role == b"master"),
@@ -55,7 +55,7 @@ mod tests {
 
     ///
     #[test]
-    fn both_commands_tell_a_master_from_a_replica() {
+    fn both_commands_tell_a_primary_from_a_replica() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let role = |name| Value::Array(vec![bulk(name), Value::Int(0)]);
         let info = |name| {
@@ -63,11 +63,11 @@ mod tests {
                 "# Replication\r\nrole:{name}\r\nconnected_slaves:0\r\n"
             ))
         };
-        for (name, is_master) in [("master", true), ("slave", false), ("sentinel", false)] {
-            assert_eq!(RoleCommand::Role.is_master(&role(name)), Some(is_master));
-            assert_eq!(RoleCommand::Info.is_master(&info(name)), Some(is_master));
+        for (name, is_primary) in [("master", true), ("slave", false), ("sentinel", false)] {
+            assert_eq!(RoleCommand::Role.is_primary(&role(name)), Some(is_primary));
+            assert_eq!(RoleCommand::Info.is_primary(&info(name)), Some(is_primary));
         }
-        assert_eq!(RoleCommand::Role.is_master(&bulk("?")), None);
-        assert_eq!(RoleCommand::Info.is_master(&bulk("?")), None);
+        assert_eq!(RoleCommand::Role.is_primary(&bulk("?")), None);
+        assert_eq!(RoleCommand::Info.is_primary(&bulk("?")), None);
     }
 }

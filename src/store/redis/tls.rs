@@ -10,8 +10,8 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use super::activity::Watched;
-use super::error::{RedisError, RedisErrorKind};
+use crate::store::redis::activity::MonitoredStream;
+use crate::store::redis::error::{RedisError, RedisErrorKind};
 
 /// Certificates as given to the builder, in PEM.
 #[derive(Clone, Default)]
@@ -24,9 +24,9 @@ pub(super) struct Certificates {
 
 /// Turns connections into TLS connections.
 #[derive(Clone)]
-pub(super) struct Tls(TlsConnector);
+pub(super) struct RedisTls(TlsConnector);
 
-impl Tls {
+impl RedisTls {
     pub(super) fn new(certificates: &Certificates) -> Result<Self, RedisError> {
         let mut roots = RootCertStore::empty();
         if certificates.roots.is_empty() {
@@ -35,7 +35,7 @@ impl Tls {
         } else {
             for root in parse(&certificates.roots, "the root certificates")? {
                 let added = roots.add(root);
-                added.map_err(|error| wrong("a root certificate").because(error))?;
+                added.map_err(|error| wrong("a root certificate").with_source(error))?;
             }
         }
         if roots.is_empty() {
@@ -47,7 +47,7 @@ impl Tls {
         let provider = Arc::new(crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| wrong("TLS").because(error))?
+            .map_err(|error| wrong("TLS").with_source(error))?
             .with_root_certificates(roots);
         let config = match &certificates.client {
             None => config.with_no_client_auth(),
@@ -57,7 +57,7 @@ impl Tls {
                 let key = PrivateKeyDer::from_pem_slice(key)
                     .map_err(|_| wrong("the client's key is not a private key in PEM"))?;
                 let config = config.with_client_auth_cert(chain, key);
-                config.map_err(|error| wrong("the client certificate").because(error))?
+                config.map_err(|error| wrong("the client certificate").with_source(error))?
             }
         };
         Ok(Self::from(Arc::new(config)))
@@ -66,28 +66,28 @@ impl Tls {
     pub(super) async fn wrap(
         &self,
         host: &str,
-        stream: Watched,
-    ) -> Result<TlsStream<Watched>, RedisError> {
+        stream: MonitoredStream,
+    ) -> Result<TlsStream<MonitoredStream>, RedisError> {
         let name = ServerName::try_from(host.to_owned()).map_err(|error| {
-            wrong("a host is not a valid name for a certificate").because(error)
+            wrong("a host is not a valid name for a certificate").with_source(error)
         })?;
         self.0.connect(name, stream).await.map_err(|error| {
-            let what =
+            let message =
                 format!("no TLS with {host}: check the certificates, and that it speaks TLS");
-            RedisError::new(RedisErrorKind::Unreachable, what).because(error)
+            RedisError::new(RedisErrorKind::Unreachable, message).with_source(error)
         })
     }
 }
 
-impl From<Arc<ClientConfig>> for Tls {
+impl From<Arc<ClientConfig>> for RedisTls {
     fn from(config: Arc<ClientConfig>) -> Self {
         Self(TlsConnector::from(config))
     }
 }
 
-impl fmt::Debug for Tls {
+impl fmt::Debug for RedisTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tls")
+        f.write_str("RedisTls")
     }
 }
 
@@ -97,14 +97,16 @@ impl fmt::Debug for Certificates {
     }
 }
 
-fn parse(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>, RedisError> {
+fn parse(pem: &[u8], message: &str) -> Result<Vec<CertificateDer<'static>>, RedisError> {
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match parsed {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(wrong(&format!("{what}: it contains no certificate in PEM"))),
+        _ => Err(wrong(&format!(
+            "{message}: it contains no certificate in PEM"
+        ))),
     }
 }
 
-fn wrong(what: &str) -> RedisError {
-    RedisError::new(RedisErrorKind::Config, what)
+fn wrong(message: &str) -> RedisError {
+    RedisError::new(RedisErrorKind::Config, message)
 }

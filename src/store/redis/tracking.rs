@@ -11,115 +11,120 @@ use redis::{Pipeline, Value};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
-use super::address::Address;
-use super::error::{Failure, RedisError, RedisErrorKind};
-use super::link::{self, Link, NotOpened};
-use super::near::{Health, Near};
-use super::settings::Settings;
+use crate::store::redis::config::RedisConfig;
+use crate::store::redis::connect::{self, OpenError};
+use crate::store::redis::connection::RedisConnection;
+use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
+use crate::store::redis::near_cache::{NearCache, TrackingHealth};
+use crate::store::redis::url::Address;
 
 /// The results of earlier attempts to connect to a server, for its protocol.
 #[derive(Debug, Default)]
-pub(super) struct Protocol {
+pub(super) struct GreetingHistory {
     /// Consecutive RESP3 greetings that the server has not answered.
     broken: u32,
 }
 
-impl Protocol {
+impl GreetingHistory {
     /// Records a greeting that timed out.
     pub(super) fn timed_out(&mut self) {
         self.broken += 1;
     }
 }
 
-/// Opens a connection; with `near`, one on which the server sends invalidations, if it can. Servers
-/// and proxies that do not know `HELLO` refuse it with various messages, or close the connection:
-/// they are used without copies.
+/// Opens a connection; with `near_cache`, one on which the server sends invalidations, if it can.
+/// Servers and proxies that do not know `HELLO` refuse it with various messages, or close the
+/// connection: they are used without copies.
 pub(super) async fn open(
     address: &Address,
-    settings: &Settings,
-    near: Option<&Arc<Near>>,
-    protocol: &mut Protocol,
-) -> Result<(Link, JoinHandle<()>), RedisError> {
-    let plain = || Link::open(address, settings, None);
-    let Some(near) = near else {
-        return plain().await.map_err(NotOpened::into_error);
+    config: &RedisConfig,
+    near_cache: Option<&Arc<NearCache>>,
+    greetings: &mut GreetingHistory,
+) -> Result<(RedisConnection, JoinHandle<()>), RedisError> {
+    let plain = || RedisConnection::open(address, config, None);
+    let Some(near_cache) = near_cache else {
+        return plain().await.map_err(OpenError::into_error);
     };
-    let health = near.new_health();
-    let tracked = || Link::open(address, settings, Some((near.clone(), health.clone())));
-    let opened = if protocol.broken < BROKEN_MAX {
+    let health = near_cache.new_health();
+    let tracked =
+        || RedisConnection::open(address, config, Some((near_cache.clone(), health.clone())));
+    let opened = if greetings.broken < BROKEN_MAX {
         tracked().await
     } else {
         // The server may be the cause: only one that answers RESP2 has failed at RESP3.
-        let working = plain().await.map_err(NotOpened::into_error)?;
+        let working = plain().await.map_err(OpenError::into_error)?;
         match timeout(GREETING_WITHIN, tracked()).await {
             Ok(Ok(opened)) => Ok(opened),
             _ => {
                 let message = "no answer to HELLO";
                 let error = RedisError::new(RedisErrorKind::Unexpected, message);
-                near.warn_once(address, "the server must speak RESP3", &error);
+                near_cache.warn_once(address, "the server must speak RESP3", &error);
                 return Ok(working);
             }
         }
     };
-    let (link, driver) = match opened {
+    let (connection, driver) = match opened {
         Ok(opened) => opened,
         // Also with a refused password: some ask for one before they look at the command.
-        Err(NotOpened::Refused(error)) => {
-            let opened = plain().await.map_err(NotOpened::into_error)?;
-            near.warn_once(address, "the server must speak RESP3", &error);
+        Err(OpenError::Refused(error)) => {
+            let opened = plain().await.map_err(OpenError::into_error)?;
+            near_cache.warn_once(address, "the server must speak RESP3", &error);
             return Ok(opened);
         }
-        Err(NotOpened::Broken(error)) => {
-            protocol.broken += 1;
+        Err(OpenError::Broken(error)) => {
+            greetings.broken += 1;
             return Err(error);
         }
         Err(error) => return Err(error.into_error()),
     };
-    *protocol = Protocol::default();
-    match receives_invalidations(&link, &health, address, settings, near).await {
+    *greetings = GreetingHistory::default();
+    match receives_invalidations(&connection, &health, address, config, near_cache).await {
         Ok(Some(asked_at)) => {
-            near.answered(&health, asked_at);
+            near_cache.answered(&health, asked_at);
             health.set_tracked(true);
         }
         Ok(None) => {
             let message = "no invalidation arrived (CLIENT TRACKING)";
             let error = RedisError::new(RedisErrorKind::Unexpected, message);
-            near.warn_once(address, "the user must be allowed CLIENT TRACKING", &error);
+            near_cache.warn_once(address, "the user must be allowed CLIENT TRACKING", &error);
         }
         // The connection is about to end as well.
-        Err(error) => tracing::debug!(%address, %error, "tracking cannot be tried"),
+        Err(error) => {
+            let cause = error.flattened();
+            tracing::debug!(%address, %cause, "cannot test whether the server tracks keys");
+        }
     }
-    Ok((link, driver))
+    Ok((connection, driver))
 }
 
 /// Returns when the server was last asked, if it sends this connection an invalidation of a key
 /// that it has read.
 async fn receives_invalidations(
-    link: &Link,
-    health: &Health,
+    connection: &RedisConnection,
+    health: &TrackingHealth,
     address: &Address,
-    settings: &Settings,
-    near: &Near,
+    config: &RedisConfig,
+    near_cache: &NearCache,
 ) -> Result<Option<Instant>, RedisError> {
     let mut tracking = redis::pipe();
     tracking.cmd("CLIENT").arg("TRACKING").arg("ON");
-    if link.send(&tracking).await.is_err() {
+    if connection.send(&tracking).await.is_err() {
         return Ok(None);
     }
     // In a cluster, a key that this server owns has to be found.
     for number in 0..PROBES_MAX {
-        let key = near.prefix.probe(number);
+        let key = near_cache.prefix.probe(number);
         let mut read = redis::pipe();
         read.cmd("HGETALL").arg(&key);
-        match link.send(&read).await {
+        match connection.send(&read).await {
             Ok(_) => {}
-            Err(Failure::Moved(_) | Failure::Ask(_)) => continue,
+            Err(CommandFailure::Moved(_) | CommandFailure::Ask(_)) => continue,
             Err(_) => return Ok(None),
         }
         health.probed.store(false, Relaxed);
-        let info = link::info(&settings.url.credentials, settings.url.database, false);
-        let connected = link::connect(address, settings, &info, None).await;
-        let mut other = connected.map_err(NotOpened::into_error)?;
+        let info = connect::greeting(&config.url.credentials, config.url.database, false);
+        let connected = connect::connect(address, config, &info, None).await;
+        let mut other = connected.map_err(OpenError::into_error)?;
         let write = writing(&key);
         let written = other
             .connection
@@ -132,7 +137,7 @@ async fn receives_invalidations(
             let mut ping: Pipeline = redis::pipe();
             ping.cmd("PING");
             let asked_at = Instant::now();
-            let works = link.send(&ping).await.is_ok() && health.probed.load(Relaxed);
+            let works = connection.send(&ping).await.is_ok() && health.probed.load(Relaxed);
             return Ok(works.then_some(asked_at));
         }
         return Ok(None);

@@ -6,37 +6,36 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::store::export::{Restored, SnapshotSource, StoredEntry};
 use crate::store::memory::MemoryStore;
+use crate::store::snapshot::config::SnapshotConfig;
+use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
+use crate::store::snapshot::format::encryption::FileKey;
+use crate::store::snapshot::format::header::APPLICATION_MAX;
+use crate::store::snapshot::journal::Journal;
+use crate::store::snapshot::load::{LoadedSnapshot, consume, load};
+use crate::store::snapshot::lock::Lock;
+use crate::store::snapshot::paths::SnapshotPaths;
+use crate::store::snapshot::{SnapshotShared, SnapshotStore, periodic, withheld};
 use crate::store::users;
-
-use super::error::{SnapshotError, SnapshotErrorKind};
-use super::header::APPLICATION_MAX;
-use super::journal::Journal;
-use super::load::{Loaded, consume, load};
-use super::lock::Lock;
-use super::place::Place;
-use super::seal::FileKey;
-use super::settings::Settings;
-use super::source::{Kept, Restored, Source};
-use super::{Shared, SnapshotStore, periodic, withheld};
 
 /// Builder of a [`SnapshotStore`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SnapshotStoreBuilder {
     path: PathBuf,
-    settings: Settings,
+    config: SnapshotConfig,
 }
 
 impl SnapshotStoreBuilder {
     pub(super) const fn new(path: PathBuf) -> Self {
         Self {
             path,
-            settings: Settings {
+            config: SnapshotConfig {
                 application: String::new(),
                 key: None,
                 save_timeout: SAVE_WITHIN,
-                every: None,
+                interval: None,
             },
         }
     }
@@ -46,7 +45,7 @@ impl SnapshotStoreBuilder {
     ///
     /// Defaults to no name. Set one wherever two applications could be configured with one path.
     pub fn application(mut self, name: impl Into<String>) -> Self {
-        self.settings.application = name.into();
+        self.config.application = name.into();
         self
     }
 
@@ -57,7 +56,7 @@ impl SnapshotStoreBuilder {
     /// session id. Use a key if the disk, or a backup of it, is accessible to people who must not
     /// see sessions. If the key is lost, the file cannot be read any more.
     pub fn encryption_key(mut self, key: [u8; 32]) -> Self {
-        self.settings.key = Some(FileKey::new(key));
+        self.config.key = Some(FileKey::new(key));
         self
     }
 
@@ -68,7 +67,7 @@ impl SnapshotStoreBuilder {
     /// Defaults to 15 seconds: Kubernetes gives a process 30 seconds to end, some of which running
     /// requests need.
     pub const fn save_timeout(mut self, time: Duration) -> Self {
-        self.settings.save_timeout = time;
+        self.config.save_timeout = time;
         self
     }
 
@@ -79,16 +78,17 @@ impl SnapshotStoreBuilder {
     ///
     /// For a single node that keeps its sessions in memory. Defaults to off: only
     /// [`save`](SnapshotStore::save) writes the file, and nothing else waits for the disk.
-    pub const fn every(mut self, interval: Duration) -> Self {
-        self.settings.every = Some(interval);
+    pub const fn interval(mut self, interval: Duration) -> Self {
+        self.config.interval = Some(interval);
         self
     }
 
     /// Loads the saved sessions into `store`, and wraps it.
     ///
-    /// An unreadable file is no error: it is set aside, and the reason is logged and reported in
-    /// [`loaded`](SnapshotStore::loaded). A file that a node of a cluster wrote while other members
-    /// remained is not used and left in place: it still has sessions that those have ended since.
+    /// An unreadable file is no error: it is quarantined, and the reason is logged and reported in
+    /// [`load_report`](SnapshotStore::load_report). A file that a node of a cluster wrote while
+    /// other members remained is not used and left in place: it still has sessions that those have
+    /// ended since.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl SnapshotStoreBuilder {
             Ok(Restored::default())
         } else {
             let store = store.clone();
-            blocking(move || Ok(store.restore(loaded.kept))).await
+            blocking(move || Ok(store.restore(loaded.entries))).await
         };
         let restored = restored.map_err(|error| opening.unusable(error))?;
         if let Err(error) = users::list_again(&store, loaded.logins).await {
@@ -125,34 +125,35 @@ impl SnapshotStoreBuilder {
 
     #[cfg(feature = "replicated")]
     pub(super) const fn is_periodic(&self) -> bool {
-        self.settings.every.is_some()
+        self.config.interval.is_some()
     }
 
     /// Takes the lock and reads the file.
-    pub(super) async fn load(self) -> Result<(Opening, Loaded), SnapshotError> {
+    pub(super) async fn load(self) -> Result<(Opening, LoadedSnapshot), SnapshotError> {
         let began = Instant::now();
-        let invalid = |what: &str| Err(SnapshotError::new(SnapshotErrorKind::Invalid, what));
-        let Some(place) = Place::new(&self.path) else {
+        let invalid = |message: &str| Err(SnapshotError::new(SnapshotErrorKind::Invalid, message));
+        let Some(paths) = SnapshotPaths::new(&self.path) else {
             return invalid("the path of a snapshot ends in the name of a file");
         };
-        if self.settings.application.len() > APPLICATION_MAX {
+        if self.config.application.len() > APPLICATION_MAX {
             return invalid("the name of an application is at most 64 bytes long");
         }
-        if self.settings.save_timeout.is_zero() || self.settings.every == Some(Duration::ZERO) {
-            return invalid("`save_timeout` and `every` must be greater than zero");
+        if self.config.save_timeout.is_zero() || self.config.interval == Some(Duration::ZERO) {
+            return invalid("`save_timeout` and `interval` must be greater than zero");
         }
-        let lock = Lock::take(&place)?;
+        let lock = Lock::take(&paths)?;
         let mut opening = Opening {
             began,
-            place,
+            paths,
             lock,
-            settings: self.settings,
-            loaded: Loaded::default(),
+            config: self.config,
+            loaded: LoadedSnapshot::default(),
             withheld: false,
         };
-        let (place, settings) = (opening.place.clone(), opening.settings.clone());
-        let loaded = blocking(move || load(&place, &settings)).await;
-        let mut loaded = loaded.map_err(|error| opening.unusable(error))?;
+        let (paths, config) = (opening.paths.clone(), opening.config.clone());
+        let mut loaded = blocking(move || load(&paths, &config))
+            .await
+            .map_err(|error| opening.unusable(error))?;
         opening.loaded.report = loaded.report.clone();
         opening.loaded.notes = std::mem::take(&mut loaded.notes);
         Ok((opening, loaded))
@@ -162,22 +163,22 @@ impl SnapshotStoreBuilder {
 /// A file that has been read and is about to become a store.
 pub(super) struct Opening {
     began: Instant,
-    place: Place,
+    paths: SnapshotPaths,
     lock: Lock,
-    settings: Settings,
-    loaded: Loaded,
+    config: SnapshotConfig,
+    loaded: LoadedSnapshot,
     withheld: bool,
 }
 
 impl Opening {
     /// Returns `true` if the file must not be used before a member that remained when it was
     /// written is contacted, and records that in the report.
-    pub(super) fn withholds(&mut self, loaded: &Loaded) -> bool {
-        // What is known of ended sessions brings none back, and most members leave nothing else.
-        let is_harmless = !loaded.kept.iter().any(|kept| kept.is_live());
+    pub(super) fn withholds(&mut self, loaded: &LoadedSnapshot) -> bool {
+        // Tombstones restore no session, and most members leave nothing else.
+        let is_harmless = !loaded.entries.iter().any(|entry| entry.is_live());
         self.withheld = !loaded.survivors.is_empty() && !is_harmless;
         if self.withheld {
-            self.loaded.report.withheld = sessions(&loaded.kept);
+            self.loaded.report.withheld = sessions(&loaded.entries);
         }
         self.withheld
     }
@@ -187,25 +188,25 @@ impl Opening {
     pub(super) async fn finish<S>(
         self,
         store: S,
-        source: Box<dyn Source>,
+        source: Box<dyn SnapshotSource>,
         restored: Restored,
     ) -> Result<SnapshotStore<S>, SnapshotError> {
-        let journal = Journal::new(self.place.clone());
-        let (place, notes) = (self.place.clone(), self.loaded.notes);
-        let settled = match self.settings.every {
+        let journal = Journal::new(self.paths.clone());
+        let (paths, notes) = (self.paths.clone(), self.loaded.notes);
+        let settled = match self.config.interval {
             _ if self.withheld => Ok(()),
-            None => blocking(move || consume(&place)).await,
+            None => blocking(move || consume(&paths)).await,
             Some(_) => {
                 let journal = journal.clone();
-                blocking(move || journal.go_on(notes)).await
+                blocking(move || journal.resume(notes)).await
             }
         };
-        settled.map_err(|error| unusable(&self.place, error))?;
+        settled.map_err(|error| unusable(&self.paths, error))?;
         let mut report = self.loaded.report;
         report.sessions = restored.sessions;
         report.refused = restored.refused;
-        report.took = self.began.elapsed();
-        let file = self.place.file.display();
+        report.elapsed = self.began.elapsed();
+        let file = self.paths.file.display();
         if report.refused > 0 {
             tracing::error!(
                 %file,
@@ -217,17 +218,17 @@ impl Opening {
         tracing::info!(
             %file,
             sessions = report.sessions,
-            elapsed_ms = report.took.as_millis() as u64,
+            elapsed_ms = report.elapsed.as_millis() as u64,
             "a snapshot was loaded"
         );
-        let shared = Arc::new(Shared {
-            place: self.place,
-            settings: self.settings,
+        let shared = Arc::new(SnapshotShared {
+            paths: self.paths,
+            config: self.config,
             source,
             journal,
             saving: Arc::default(),
             withheld: AtomicBool::new(self.withheld),
-            loaded: report,
+            load_report: report,
             _lock: self.lock,
         });
         let tasks = [periodic::start(&shared), withheld::start(&shared)];
@@ -239,18 +240,18 @@ impl Opening {
     }
 
     fn unusable(&self, error: io::Error) -> SnapshotError {
-        unusable(&self.place, error)
+        unusable(&self.paths, error)
     }
 }
 
-fn unusable(place: &Place, error: io::Error) -> SnapshotError {
-    let what = format!("cannot use {}", place.file.display());
-    SnapshotError::new(SnapshotErrorKind::Unusable, what).because(error)
+fn unusable(paths: &SnapshotPaths, error: io::Error) -> SnapshotError {
+    let message = format!("cannot use {}", paths.file.display());
+    SnapshotError::new(SnapshotErrorKind::Unusable, message).with_source(error)
 }
 
 /// The number of sessions among these entries.
-pub(super) fn sessions(kept: &[Kept]) -> usize {
-    kept.iter().filter(|kept| kept.is_session()).count()
+pub(super) fn sessions(entries: &[StoredEntry]) -> usize {
+    entries.iter().filter(|entry| entry.is_session()).count()
 }
 
 /// Runs work that waits for the disk on a thread for blocking work.

@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug)]
 pub struct SnapshotError {
     kind: SnapshotErrorKind,
-    what: String,
+    message: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
@@ -38,15 +38,15 @@ impl SnapshotError {
         self.kind
     }
 
-    pub(super) fn new(kind: SnapshotErrorKind, what: impl Into<String>) -> Self {
+    pub(super) fn new(kind: SnapshotErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,
-            what: what.into(),
+            message: message.into(),
             source: None,
         }
     }
 
-    pub(super) fn because(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    pub(super) fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
@@ -54,7 +54,7 @@ impl SnapshotError {
 
 impl fmt::Display for SnapshotError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&self.message)
     }
 }
 

@@ -1,7 +1,7 @@
-//! Reading a file, and deciding about its use.
+//! Reading of a file, and the decision about its use.
 //!
-//! A bad file does not keep the application from starting: it is set aside, the reason is logged,
-//! and the readable part is used. A file that could bring an ended session back is not used at all.
+//! A bad file does not keep the application from starting: it is quarantined, the reason is logged,
+//! and the readable part is used. A file that could restore an ended session is not used at all.
 
 use std::collections::HashMap;
 use std::io::{self, BufReader};
@@ -10,81 +10,86 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::session::{Credential, Record, Root, Timestamp};
-
-use super::decoder::{Contents, Reading, decode};
-use super::header::Survivor;
-use super::journal::{self, Found, Note};
-use super::place::{Place, open};
-use super::report::LoadReport;
-use super::settings::Settings;
-use super::source::{Kept, State};
+use crate::store::export::SnapshotSurvivor;
+use crate::store::export::{EntryState, StoredEntry};
+use crate::store::snapshot::config::SnapshotConfig;
+use crate::store::snapshot::format::decoder::{DecodeOptions, SnapshotContents, decode};
+use crate::store::snapshot::journal::{self, JournalContents, Note};
+use crate::store::snapshot::paths::{SnapshotPaths, open};
+use crate::store::snapshot::report::LoadReport;
 
 /// The result of reading a snapshot's files.
 #[derive(Debug, Default)]
-pub(super) struct Loaded {
-    pub(super) kept: Vec<Kept>,
+pub(super) struct LoadedSnapshot {
+    pub(super) entries: Vec<StoredEntry>,
     /// The changes since the file was written.
     pub(super) notes: Vec<Note>,
     /// Sessions whose login may be later than the saved indexes of users.
     pub(super) logins: Vec<Root>,
     /// The members that remained when the file was written. Unless one of them is contacted, the
     /// file must not be used.
-    pub(super) survivors: Vec<Survivor>,
+    pub(super) survivors: Vec<SnapshotSurvivor>,
     pub(super) report: LoadReport,
 }
 
-/// Reads a snapshot's files. Unusable files are set aside, usable ones are left in place.
+/// Reads a snapshot's files. Unusable files are quarantined, usable ones are left in place.
 ///
 /// No file is too old as a whole: each session in it expires at its own time, and the tombstones of
 /// ended ones, here and on other nodes, are kept until after that.
-pub(super) fn load(place: &Place, settings: &Settings) -> io::Result<Loaded> {
-    let mut loaded = Loaded::default();
-    let journal = journal::read(place);
-    if let Found::Unreadable(why) = &journal {
-        place.quarantine(&place.journal, why)?;
+pub(super) fn load(paths: &SnapshotPaths, config: &SnapshotConfig) -> io::Result<LoadedSnapshot> {
+    let mut loaded = LoadedSnapshot::default();
+    let journal = journal::read(paths);
+    if let JournalContents::Unreadable(why) = &journal {
+        paths.quarantine(&paths.journal, why)?;
     }
-    match read(place, settings)? {
+    match read(paths, config)? {
         Ok(None) => {}
-        Ok(Some(contents)) => match objection(&contents, &journal) {
-            Some(reason) => quarantine(place, reason, &mut loaded)?,
-            None => take(place, contents, &journal, &mut loaded)?,
+        Ok(Some(contents)) => match rejection(&contents, &journal) {
+            Some(reason) => quarantine(paths, reason, &mut loaded)?,
+            None => accept(paths, contents, &journal, &mut loaded)?,
         },
-        Err(reason) => quarantine(place, reason, &mut loaded)?,
+        Err(reason) => quarantine(paths, reason, &mut loaded)?,
     }
-    if let Found::Notes(notes) = journal {
+    if let JournalContents::Notes(notes) = journal {
         loaded.notes = notes;
     }
     Ok(loaded)
 }
 
-/// The reason why a readable file must not be used: it could bring back ended sessions.
-fn objection(contents: &Contents, journal: &Found) -> Option<String> {
+/// The reason why a readable file must not be used: it could restore ended sessions.
+fn rejection(contents: &SnapshotContents, journal: &JournalContents) -> Option<String> {
     match journal {
-        Found::Notes(_) => None,
-        Found::Nothing => contents.header.journaled.then(|| {
-            "the journal is missing: the file could bring back sessions that have ended".to_owned()
-        }),
-        Found::Unreadable(why) => Some(format!(
+        JournalContents::Notes(_) => None,
+        JournalContents::Nothing => contents
+            .header
+            .journaled
+            .then(|| "the journal is missing: the file could restore ended sessions".to_owned()),
+        JournalContents::Unreadable(why) => Some(format!(
             "the journal of ended sessions cannot be used: {why}"
         )),
     }
 }
 
-fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded) -> io::Result<()> {
-    loaded.kept = contents.kept;
+fn accept(
+    paths: &SnapshotPaths,
+    contents: SnapshotContents,
+    journal: &JournalContents,
+    loaded: &mut LoadedSnapshot,
+) -> io::Result<()> {
+    loaded.entries = contents.entries;
     loaded.report.expired = contents.expired;
-    if let Found::Notes(notes) = journal {
-        catch_up(notes, loaded);
+    if let JournalContents::Notes(notes) = journal {
+        apply_journal(notes, loaded);
     }
     loaded.survivors = contents.header.survivors;
     let names = loaded.survivors.iter();
     loaded.report.stayed = names.map(|survivor| survivor.name.clone()).collect();
     if let Some(damage) = contents.damage {
-        quarantine(place, damage.to_string(), loaded)?;
+        quarantine(paths, damage.to_string(), loaded)?;
     }
     if contents.unwritten > 0 {
         tracing::warn!(
-            file = %place.file.display(),
+            file = %paths.file.display(),
             sessions = contents.unwritten,
             "some sessions are not in the snapshot, because there was no time to write them"
         );
@@ -92,31 +97,34 @@ fn take(place: &Place, contents: Contents, journal: &Found, loaded: &mut Loaded)
     Ok(())
 }
 
-/// Removes the file that has been read, so that no later crash can bring back sessions that end
-/// until then.
-pub(super) fn consume(place: &Place) -> io::Result<()> {
-    // In this order: without its journal the file could.
-    place.remove(&place.file)?;
-    place.remove(&place.journal)
+/// Removes the file that has been read, so that no later crash can restore sessions that end until
+/// then.
+pub(super) fn consume(paths: &SnapshotPaths) -> io::Result<()> {
+    // In this order: without its journal the file could restore them.
+    paths.remove(&paths.file)?;
+    paths.remove(&paths.journal)
 }
 
 /// The file's contents, if there is one, or the reason why it must not be used.
-fn read(place: &Place, settings: &Settings) -> io::Result<Result<Option<Contents>, String>> {
-    let file = match open(&place.file) {
+fn read(
+    paths: &SnapshotPaths,
+    config: &SnapshotConfig,
+) -> io::Result<Result<Option<SnapshotContents>, String>> {
+    let file = match open(&paths.file) {
         Ok(Some(file)) => file,
         Ok(None) => return Ok(Ok(None)),
-        Err(unfit) => return Ok(Err(unfit.to_string())),
+        Err(error) => return Ok(Err(error.to_string())),
     };
-    let reading = Reading {
-        application: &settings.application,
-        key: settings.key.as_ref(),
+    let options = DecodeOptions {
+        application: &config.application,
+        key: config.key.as_ref(),
         now: clock::now(),
         wall: clock::wall_clock(),
     };
     Ok(
-        match decode(BufReader::with_capacity(BUFFER, file), reading) {
+        match decode(BufReader::with_capacity(BUFFER, file), options) {
             Ok(Ok(contents)) => Ok(Some(contents)),
-            Ok(Err(refusal)) => Err(refusal.to_string()),
+            Ok(Err(rejected)) => Err(rejected.to_string()),
             Err(error) => Err(format!("it cannot be read: {error}")),
         },
     )
@@ -124,18 +132,18 @@ fn read(place: &Place, settings: &Settings) -> io::Result<Result<Option<Contents
 
 /// Applies the journal: gives each session its latest credential, and turns those that have ended
 /// into tombstones.
-fn catch_up(notes: &[Note], loaded: &mut Loaded) {
+fn apply_journal(notes: &[Note], loaded: &mut LoadedSnapshot) {
     let (now, wall) = (clock::now(), clock::wall_clock());
-    let fates = fates(notes, (now, wall));
-    let is_noted = |kept: &&mut Kept| fates.contains_key(&kept.key);
-    for kept in loaded.kept.iter_mut().filter(is_noted) {
-        let State::Live(record) = &mut kept.state else {
+    let states = latest_states(notes, now, wall);
+    let is_noted = |entry: &&mut StoredEntry| states.contains_key(&entry.key);
+    for entry in loaded.entries.iter_mut().filter(is_noted) {
+        let EntryState::Live(record) = &mut entry.state else {
             continue;
         };
         let former = record.credential.version();
-        let current = fates.get(&kept.key).and_then(Option::as_ref);
+        let current = states.get(&entry.key).and_then(Option::as_ref);
         if current.is_some_and(|current| rotate(Arc::make_mut(record), current)) {
-            loaded.logins.extend(record.user().map(|_| kept.key));
+            loaded.logins.extend(record.user().map(|_| entry.key));
             loaded.report.rotated += usize::from(record.credential.version() != former);
         } else {
             let granted = record.absolute_deadline().since(record.began_at());
@@ -143,20 +151,24 @@ fn catch_up(notes: &[Note], loaded: &mut Loaded) {
                 .absolute_deadline()
                 .max(now.plus(granted))
                 .plus(MARGIN);
-            kept.state = State::Dead { until };
+            entry.state = EntryState::Dead { until };
             loaded.report.ended += 1;
         }
     }
 }
 
-/// The latest state of the sessions in the journal: the last credential, or `None` for an end.
-fn fates(notes: &[Note], clocks: (Timestamp, Timestamp)) -> HashMap<Root, Option<Credential>> {
-    let (now, wall) = clocks;
-    let mut fates = HashMap::<_, Option<Credential>>::with_capacity(notes.len());
+/// Returns the latest state of the sessions in the journal: the last credential, or `None` for an
+/// end.
+fn latest_states(
+    notes: &[Note],
+    now: Timestamp,
+    wall: Timestamp,
+) -> HashMap<Root, Option<Credential>> {
+    let mut states = HashMap::<_, Option<Credential>>::with_capacity(notes.len());
     for note in notes {
         let credential = note.credential(now, wall);
         // Notes of one moment may be in any order.
-        fates
+        states
             .entry(note.key)
             .and_modify(|known| {
                 *known = match (known.take(), &credential) {
@@ -166,7 +178,7 @@ fn fates(notes: &[Note], clocks: (Timestamp, Timestamp)) -> HashMap<Root, Option
             })
             .or_insert(credential);
     }
-    fates
+    states
 }
 
 /// Makes a credential from the journal the record's, unless that has a later one. A rotation counts
@@ -179,8 +191,12 @@ fn rotate(record: &mut Record, noted: &Credential) -> bool {
     record.credential.merge(noted).is_ok()
 }
 
-fn quarantine(place: &Place, reason: String, loaded: &mut Loaded) -> io::Result<()> {
-    place.quarantine(&place.file, &reason)?;
+fn quarantine(
+    paths: &SnapshotPaths,
+    reason: String,
+    loaded: &mut LoadedSnapshot,
+) -> io::Result<()> {
+    paths.quarantine(&paths.file, &reason)?;
     loaded.report.quarantined = Some(reason);
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::fs::File;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::error::{SnapshotError, SnapshotErrorKind};
-use super::place::{Place, open_lock};
+use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
+use crate::store::snapshot::paths::{SnapshotPaths, open_lock};
 
 /// The exclusive right to use a snapshot's files. The system releases it when the process ends.
 #[derive(Debug)]
@@ -14,21 +14,21 @@ pub(super) struct Lock(#[expect(dead_code, reason = "it is held, not used")] Fil
 
 impl Lock {
     /// Takes the lock without waiting. Fails if another process holds it.
-    pub(super) fn take(place: &Place) -> Result<Self, SnapshotError> {
-        let path = place.lock.display();
+    pub(super) fn take(paths: &SnapshotPaths) -> Result<Self, SnapshotError> {
+        let path = paths.lock.display();
         let unusable = |error: std::io::Error| {
-            let what =
+            let message =
                 format!("cannot use {path}: does its directory exist, and may it be written?");
-            SnapshotError::new(SnapshotErrorKind::Unusable, what).because(error)
+            SnapshotError::new(SnapshotErrorKind::Unusable, message).with_source(error)
         };
-        let file = open_lock(&place.lock).map_err(unusable)?;
+        let file = open_lock(&paths.lock).map_err(unusable)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Self(file)),
             Err(Errno::WOULDBLOCK) => Err(SnapshotError::new(
                 SnapshotErrorKind::Locked,
                 format!(
                     "{} is used by another process: stop it, or choose another path",
-                    place.file.display()
+                    paths.file.display()
                 ),
             )),
             Err(error) => Err(unusable(error.into())),

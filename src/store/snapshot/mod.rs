@@ -2,8 +2,8 @@
 //! the next start. Tomcat's `StandardManager` does the same.
 //!
 //! A [`SnapshotStore`] wraps a store whose sessions are in memory. A file is written atomically: it
-//! is complete or absent. Damage is detected; the damaged file is set aside, and the intact part is
-//! used. A file is consumed when it is read, so that no later crash brings back a session that has
+//! is complete or absent. Damage is detected; the damaged file is quarantined, and the intact part
+//! is used. A file is consumed when it is read, so that no later crash restores a session that has
 //! ended since, or a secret that was rotated. The downtime counts towards every session's timeouts.
 //! The file holds roots and hashes, never ids.
 //!
@@ -11,35 +11,27 @@
 //! sessions that they have ended since, so it is used only together with one of them.
 //!
 //! Changes after the file was written are not saved. A crash therefore loses all sessions in
-//! memory, unless the file is written periodically ([`every`](SnapshotStoreBuilder::every)).
+//! memory, unless the file is written periodically ([`interval`](SnapshotStoreBuilder::interval)).
 //!
 //! ```text
-//!   open: lock ─► place ─► decoder ─► restore(Kept) ─► consume        serve
+//!   open: lock ─► paths ─► decoder ─► restore ─► consume        serve
 //!                 (header, blocks, records; journal)
 //!   save: export(slot) ─► encoder ─► PATH.tmp ─► fsync ─► rename ─► fsync
 //! ```
 
-mod block;
 mod builder;
-mod decoder;
-mod encoder;
+mod config;
 mod error;
-mod header;
+mod format;
 mod journal;
 mod load;
 mod lock;
+mod paths;
 mod periodic;
-mod place;
-mod record;
 #[cfg(feature = "replicated")]
 mod replicated;
 mod report;
-#[cfg(test)]
-mod sample;
 mod save;
-mod seal;
-mod settings;
-pub(crate) mod source;
 mod withheld;
 
 use std::fmt;
@@ -57,13 +49,13 @@ use crate::session::{
 };
 use crate::watch::SessionWatch;
 
+use self::config::SnapshotConfig;
 use self::journal::{Journal, Note};
 use self::lock::Lock;
-use self::periodic::Task;
-use self::place::Place;
-use self::settings::Settings;
-use self::source::Source;
-use super::SessionStore;
+use self::paths::SnapshotPaths;
+use self::periodic::BackgroundTask;
+use crate::store::SessionStore;
+use crate::store::export::SnapshotSource;
 
 pub use builder::SnapshotStoreBuilder;
 pub use error::{SnapshotError, SnapshotErrorKind};
@@ -91,21 +83,21 @@ pub use report::{LoadReport, SaveReport};
 #[derive(Clone)]
 pub struct SnapshotStore<S> {
     store: S,
-    shared: Arc<Shared>,
-    _tasks: Arc<[Task]>,
+    shared: Arc<SnapshotShared>,
+    _tasks: Arc<[BackgroundTask]>,
 }
 
 /// State shared by all clones.
-struct Shared {
-    place: Place,
-    settings: Settings,
-    source: Box<dyn Source>,
+struct SnapshotShared {
+    paths: SnapshotPaths,
+    config: SnapshotConfig,
+    source: Box<dyn SnapshotSource>,
     journal: Journal,
     /// Held while a file is written.
     saving: Arc<Mutex<()>>,
     /// Set if the file on disk was not used; the next file replaces it.
     withheld: AtomicBool,
-    loaded: LoadReport,
+    load_report: LoadReport,
     _lock: Lock,
 }
 
@@ -130,8 +122,8 @@ impl<S> SnapshotStore<S> {
 
     /// Returns the report of loading the file.
     #[must_use]
-    pub fn loaded(&self) -> &LoadReport {
-        &self.shared.loaded
+    pub fn load_report(&self) -> &LoadReport {
+        &self.shared.load_report
     }
 
     /// Writes all sessions to the file. Call it when the server has stopped: later changes are not
@@ -145,8 +137,8 @@ impl<S> SnapshotStore<S> {
     /// # Errors
     ///
     /// Fails if the file could not be written. An earlier file stays, unless the journal of
-    /// [`every`](SnapshotStoreBuilder::every) could not be written: then the file is removed, so
-    /// that it brings no session back.
+    /// [`interval`](SnapshotStoreBuilder::interval) could not be written: then the file is removed,
+    /// so that it restores no ended session.
     ///
     /// # Cancel safety
     ///
@@ -234,8 +226,8 @@ impl<S: fmt::Debug> fmt::Debug for SnapshotStore<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SnapshotStore")
             .field("store", &self.store)
-            .field("path", &self.shared.place.file)
-            .field("loaded", &self.shared.loaded)
+            .field("path", &self.shared.paths.file)
+            .field("load_report", &self.shared.load_report)
             .finish()
     }
 }

@@ -5,22 +5,22 @@ use std::sync::{Arc, Weak};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::timeout;
 
-use super::Shared;
-use super::save::save;
+use crate::store::snapshot::SnapshotShared;
+use crate::store::snapshot::save::save;
 
 /// A task of a store, which stops when this is dropped.
 #[derive(Debug)]
-pub(super) struct Task(AbortHandle);
+pub(super) struct BackgroundTask(AbortHandle);
 
-impl Task {
+impl BackgroundTask {
     pub(super) fn new(task: &JoinHandle<()>) -> Self {
         Self(task.abort_handle())
     }
 }
 
 /// Starts the task, if an interval is configured.
-pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
-    let interval = shared.settings.every?;
+pub(super) fn start(shared: &Arc<SnapshotShared>) -> Option<BackgroundTask> {
+    let interval = shared.config.interval?;
     let (journal, store) = (shared.journal.clone(), Arc::downgrade(shared));
     let task = tokio::spawn(async move {
         loop {
@@ -31,11 +31,11 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
             }
         }
     });
-    Some(Task::new(&task))
+    Some(BackgroundTask::new(&task))
 }
 
 /// Saves once. Returns `false` if the store no longer exists.
-async fn save_once(store: &Weak<Shared>) -> bool {
+async fn save_once(store: &Weak<SnapshotShared>) -> bool {
     match store.upgrade() {
         // An error is logged, and the next save may succeed.
         Some(store) => drop(save(&store).await),
@@ -44,7 +44,7 @@ async fn save_once(store: &Weak<Shared>) -> bool {
     true
 }
 
-impl Drop for Task {
+impl Drop for BackgroundTask {
     fn drop(&mut self) {
         self.0.abort();
     }

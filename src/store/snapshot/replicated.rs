@@ -5,12 +5,13 @@ use crate::cluster::{
     Entry, KeyedEntry, ReplicatedStoreBuilder, SurvivingMember as Member, WithheldState,
 };
 use crate::session::Timestamp;
+use crate::store::export::{
+    EntryState, Restored, SnapshotSource, SnapshotSurvivor, StoredEntry, Withheld,
+};
 use crate::store::replicated::ReplicatedStore;
-
-use super::SnapshotStore;
-use super::builder::{SnapshotStoreBuilder, sessions};
-use super::error::{SnapshotError, SnapshotErrorKind};
-use super::source::{Kept, Restored, Source, State, Survivor, Withheld};
+use crate::store::snapshot::SnapshotStore;
+use crate::store::snapshot::builder::{SnapshotStoreBuilder, sessions};
+use crate::store::snapshot::error::{SnapshotError, SnapshotErrorKind};
 
 impl SnapshotStoreBuilder {
     /// Loads the saved sessions into a node of a cluster, starts it, and wraps it.
@@ -33,8 +34,8 @@ impl SnapshotStoreBuilder {
     /// # Errors
     ///
     /// As [`open`](Self::open), and if the node cannot start; the file is then untouched.
-    /// [`every`](Self::every) is refused: after a crash of one node, the others still have its
-    /// sessions.
+    /// [`interval`](Self::interval) is refused: after a crash of one node, the others still have
+    /// its sessions.
     pub async fn start(
         self,
         node: ReplicatedStoreBuilder,
@@ -42,19 +43,27 @@ impl SnapshotStoreBuilder {
         if self.is_periodic() {
             return Err(SnapshotError::new(
                 SnapshotErrorKind::Invalid,
-                "`every` is available for a memory store only",
+                "`interval` is available for a memory store only",
             ));
         }
         let (mut opening, loaded) = self.load().await?;
         let withheld = opening.withholds(&loaded);
-        let sessions = if withheld { 0 } else { sessions(&loaded.kept) };
-        let copies = loaded.kept.into_iter().map(copy).collect();
-        let survivors = loaded.survivors.into_iter().filter(|_| withheld);
-        let survivors = survivors.map(member).collect();
+        let sessions = if withheld {
+            0
+        } else {
+            sessions(&loaded.entries)
+        };
+        let copies = loaded.entries.into_iter().map(keyed).collect();
+        let survivors = loaded
+            .survivors
+            .into_iter()
+            .filter(|_| withheld)
+            .map(member)
+            .collect();
         let started = node.start_with(copies, survivors).await;
         let (store, refused) = started.map_err(|error| {
-            let what = "the node could not start; the snapshot is unchanged";
-            SnapshotError::new(SnapshotErrorKind::Start, what).because(error)
+            let message = "the node could not start; the snapshot is unchanged";
+            SnapshotError::new(SnapshotErrorKind::Start, message).with_source(error)
         })?;
         let restored = Restored {
             sessions: sessions - refused,
@@ -65,17 +74,17 @@ impl SnapshotStoreBuilder {
     }
 }
 
-impl Source for ReplicatedStore {
-    fn export(&self, _: Timestamp, slot: usize) -> Vec<Kept> {
+impl SnapshotSource for ReplicatedStore {
+    fn export(&self, _: Timestamp, slot: usize) -> Vec<StoredEntry> {
         let copies = self.copies_in(slot);
-        copies.into_iter().filter_map(kept).collect()
+        copies.into_iter().filter_map(stored).collect()
     }
 
     fn sessions(&self) -> usize {
         self.status().sessions
     }
 
-    fn survivors(&self) -> Vec<Survivor> {
+    fn survivors(&self) -> Vec<SnapshotSurvivor> {
         let members = self.survivors().into_iter();
         members.map(survivor).collect()
     }
@@ -91,41 +100,41 @@ impl Source for ReplicatedStore {
     }
 }
 
-fn kept(copy: KeyedEntry) -> Option<Kept> {
+fn stored(copy: KeyedEntry) -> Option<StoredEntry> {
     let state = match copy.entry {
-        Entry::Live(record) => State::Live(record),
-        Entry::Tombstone { until } => State::Dead { until },
+        Entry::Live(record) => EntryState::Live(record),
+        Entry::Tombstone { until } => EntryState::Dead { until },
         // The sessions that they concern are deleted, and so are those in files.
         Entry::Delta(_) | Entry::Expired(_) => return None,
     };
     let key = copy.key;
-    Some(Kept { key, state })
+    Some(StoredEntry { key, state })
 }
 
-fn copy(kept: Kept) -> KeyedEntry {
-    let entry = match kept.state {
-        State::Live(record) => Entry::Live(record),
-        State::Dead { until } => Entry::Tombstone { until },
+fn keyed(stored: StoredEntry) -> KeyedEntry {
+    let entry = match stored.state {
+        EntryState::Live(record) => Entry::Live(record),
+        EntryState::Dead { until } => Entry::Tombstone { until },
     };
-    let key = kept.key;
+    let key = stored.key;
     KeyedEntry { key, entry }
 }
 
-fn survivor(member: Member) -> Survivor {
+fn survivor(member: Member) -> SnapshotSurvivor {
     let Member {
         name,
         generation,
         leaving,
     } = member;
-    Survivor {
+    SnapshotSurvivor {
         name,
         generation,
         leaving,
     }
 }
 
-fn member(survivor: Survivor) -> Member {
-    let Survivor {
+fn member(survivor: SnapshotSurvivor) -> Member {
+    let SnapshotSurvivor {
         name,
         generation,
         leaving,

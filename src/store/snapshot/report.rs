@@ -25,7 +25,7 @@ pub struct LoadReport {
     /// its path.
     pub quarantined: Option<String>,
     /// The duration of the operation.
-    pub took: Duration,
+    pub elapsed: Duration,
 }
 
 /// The result of writing a file.
@@ -41,5 +41,5 @@ pub struct SaveReport {
     /// The size of the file, in bytes.
     pub bytes: u64,
     /// The duration of the operation.
-    pub took: Duration,
+    pub elapsed: Duration,
 }

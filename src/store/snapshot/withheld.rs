@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::interval;
 
-use super::Shared;
-use super::load::consume;
-use super::periodic::Task;
-use super::source::Withheld;
+use crate::store::export::Withheld;
+use crate::store::snapshot::SnapshotShared;
+use crate::store::snapshot::load::consume;
+use crate::store::snapshot::periodic::BackgroundTask;
 
 /// Starts the task, if a file is withheld.
-pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
+pub(super) fn start(shared: &Arc<SnapshotShared>) -> Option<BackgroundTask> {
     if !shared.withheld.load(Relaxed) || shared.source.withheld() == Withheld::Ignored {
         return None;
     }
@@ -38,18 +38,19 @@ pub(super) fn start(shared: &Arc<Shared>) -> Option<Task> {
             }
         }
     });
-    Some(Task::new(&task))
+    Some(BackgroundTask::new(&task))
 }
 
 /// Removes a file that is no longer needed.
-async fn remove(shared: Arc<Shared>) {
+async fn remove(shared: Arc<SnapshotShared>) {
     let turn = shared.saving.clone().lock_owned().await;
     let removed = spawn_blocking(move || {
         let _turn = turn;
         // A file that was written since is another one.
-        match shared.withheld.swap(false, Relaxed) {
-            true => consume(&shared.place),
-            false => Ok(()),
+        if shared.withheld.swap(false, Relaxed) {
+            consume(&shared.paths)
+        } else {
+            Ok(())
         }
     });
     if let Ok(Err(error)) = removed.await {
@@ -57,15 +58,15 @@ async fn remove(shared: Arc<Shared>) {
     }
 }
 
-impl Shared {
+impl SnapshotShared {
     /// Logs that the node serves without the sessions of its file.
     pub(super) fn warn_ignored(&self) {
         tracing::warn!(
-            file = %self.place.file.display(),
-            sessions = self.loaded.withheld,
-            stayed = ?self.loaded.stayed,
-            "a snapshot was written while other members stayed, and none of them is here: it is not \
-             used"
+            file = %self.paths.file.display(),
+            sessions = self.load_report.withheld,
+            stayed = ?self.load_report.stayed,
+            "a snapshot was written while other members remained, and none of them has been \
+             contacted: it is not used"
         );
     }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Lives, Nodes, Suite, Verdict, committed, conflict, find, holds, insert, must, text};
 use crate::error::StoreErrorKind;
 use crate::session::{Changes, Name, Record, Value};
+use crate::store::testing::{
+    Lives, Nodes, Suite, Verdict, committed, conflict, find, holds, insert, must, text,
+};
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("a commit leaves other attributes alone", merged);

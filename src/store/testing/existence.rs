@@ -1,7 +1,7 @@
 //! Rules about the existence of sessions.
 
-use super::{Nodes, Suite, Verdict, conflict, find, holds, insert, must};
 use crate::session::{Changes, Loaded, Outcome, SessionId};
+use crate::store::testing::{Nodes, Suite, Verdict, conflict, find, holds, insert, must};
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("what was never created is absent", absent);

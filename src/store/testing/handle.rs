@@ -8,7 +8,7 @@ use crate::error::SessionError;
 use crate::session::attribute::Attribute;
 use crate::session::{Record, Root, Scope, SessionCursor, SessionInfo, SessionPage, UserKey};
 use crate::store::SessionStore;
-use crate::store::erased::{Answer, ErasedStore};
+use crate::store::erased::{ErasedStore, StoreFuture};
 
 /// A store under test.
 pub(super) type Handle = Arc<dyn Tested>;
@@ -17,17 +17,17 @@ pub(super) type Handle = Arc<dyn Tested>;
 pub(super) trait Tested: ErasedStore {
     /// [`SessionStore::delete`]; the method of that name in [`ErasedStore`] is
     /// [`SessionStore::delete_because`].
-    fn end<'a>(&'a self, key: &'a Root) -> Answer<'a, bool>;
+    fn end<'a>(&'a self, key: &'a Root) -> StoreFuture<'a, bool>;
     fn list<'a>(
         &'a self,
         scope: Scope,
         after: Option<&'a SessionCursor>,
         limit: usize,
-    ) -> Answer<'a, SessionPage>;
-    fn peek<'a>(&'a self, key: &'a Root) -> Answer<'a, Option<Arc<Record>>>;
-    fn sessions_of(&self, user: UserKey) -> Answer<'_, Vec<SessionInfo>>;
-    fn end_user(&self, user: UserKey) -> Answer<'_, usize>;
-    fn end_user_except(&self, user: UserKey, kept: Root) -> Answer<'_, usize>;
+    ) -> StoreFuture<'a, SessionPage>;
+    fn peek<'a>(&'a self, key: &'a Root) -> StoreFuture<'a, Option<Arc<Record>>>;
+    fn sessions_of(&self, user: UserKey) -> StoreFuture<'_, Vec<SessionInfo>>;
+    fn end_user(&self, user: UserKey) -> StoreFuture<'_, usize>;
+    fn end_user_except(&self, user: UserKey, kept: Root) -> StoreFuture<'_, usize>;
     fn update<'a>(
         &'a self,
         key: &'a Root,
@@ -46,7 +46,7 @@ pub(super) trait Tested: ErasedStore {
 pub(super) type Updated<'a, T> = Pin<Box<dyn Future<Output = Result<T, SessionError>> + Send + 'a>>;
 
 impl<S: SessionStore> Tested for S {
-    fn end<'a>(&'a self, key: &'a Root) -> Answer<'a, bool> {
+    fn end<'a>(&'a self, key: &'a Root) -> StoreFuture<'a, bool> {
         Box::pin(SessionStore::delete(self, key))
     }
 
@@ -55,23 +55,23 @@ impl<S: SessionStore> Tested for S {
         scope: Scope,
         after: Option<&'a SessionCursor>,
         limit: usize,
-    ) -> Answer<'a, SessionPage> {
+    ) -> StoreFuture<'a, SessionPage> {
         Box::pin(SessionStore::list(self, scope, after, limit))
     }
 
-    fn peek<'a>(&'a self, key: &'a Root) -> Answer<'a, Option<Arc<Record>>> {
+    fn peek<'a>(&'a self, key: &'a Root) -> StoreFuture<'a, Option<Arc<Record>>> {
         Box::pin(SessionStore::peek(self, key))
     }
 
-    fn sessions_of(&self, user: UserKey) -> Answer<'_, Vec<SessionInfo>> {
+    fn sessions_of(&self, user: UserKey) -> StoreFuture<'_, Vec<SessionInfo>> {
         Box::pin(SessionStore::sessions_of(self, user))
     }
 
-    fn end_user(&self, user: UserKey) -> Answer<'_, usize> {
+    fn end_user(&self, user: UserKey) -> StoreFuture<'_, usize> {
         Box::pin(SessionStore::end_user(self, user))
     }
 
-    fn end_user_except(&self, user: UserKey, kept: Root) -> Answer<'_, usize> {
+    fn end_user_except(&self, user: UserKey, kept: Root) -> StoreFuture<'_, usize> {
         Box::pin(SessionStore::end_user_except(self, user, kept))
     }
 

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{
+use crate::session::{Changes, Outcome, Root, SessionId, Timestamp};
+use crate::store::testing::{
     Access, Broken, Created, HOUR, Lives, Nodes, Suite, Verdict, broken, committed, find, insert,
     must,
 };
-use crate::session::{Changes, Outcome, Root, SessionId, Timestamp};
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("an idle session dies, not early and not much later", idle);
@@ -202,8 +202,7 @@ async fn keep_alive(nodes: &Nodes) -> Result<bool, Broken> {
             }
         } else {
             let changes = insert("turn", "taken");
-            let outcome = store.commit(&session.key, Some(&record), changes);
-            let outcome = outcome.await?;
+            let outcome = store.commit(&session.key, Some(&record), changes).await?;
             if outcome == Outcome::Gone && Instant::now() >= access.before + SHORT {
                 return Ok(false);
             }

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Broken, Handle, Nodes, Suite, Verdict, broken, must};
 use crate::error::StoreErrorKind;
 use crate::session::{Root, Scope, SessionCursor, SessionInfo};
+use crate::store::testing::{Broken, Handle, Nodes, Suite, Verdict, broken, must};
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("the list has every session that lives through it", complete);

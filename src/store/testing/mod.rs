@@ -10,9 +10,9 @@ use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, timeout};
 
 use self::handle::Handle;
-use super::SessionStore;
 use crate::error::StoreError;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash, SessionId, Value};
+use crate::store::SessionStore;
 
 mod attributes;
 mod existence;
@@ -138,9 +138,9 @@ impl Suite {
     where
         F: Future<Output = Verdict> + Send + 'static,
     {
-        let check = timeout(PATIENCE, check(self.nodes.clone()));
-        let check = async { check.await.unwrap_or_else(|_| broken("it hangs")) };
-        self.running.push((says, task::spawn(check)));
+        let limited = timeout(PATIENCE, check(self.nodes.clone()));
+        let verdict = async { limited.await.unwrap_or_else(|_| broken("it hangs")) };
+        self.running.push((says, task::spawn(verdict)));
     }
 
     async fn verdict(self) -> Result<(), String> {
@@ -347,11 +347,13 @@ fn conflict(outcome: Outcome) -> Result<Arc<Record>, Broken> {
 
 /// Returns `true` if the attributes are exactly these.
 fn holds(record: &Record, expected: &[(&str, &str)]) -> bool {
-    let found = record.attributes();
-    let found = found.map(|(name, value)| (name, value.as_bytes()));
-    found.eq(expected
+    let expected = expected
         .iter()
-        .map(|(name, value)| (*name, value.as_bytes())))
+        .map(|(name, value)| (*name, value.as_bytes()));
+    let found = record.attributes();
+    found
+        .map(|(name, value)| (name, value.as_bytes()))
+        .eq(expected)
 }
 
 const HOUR: Duration = Duration::from_secs(3_600);

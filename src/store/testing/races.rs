@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use tokio::task::{self, JoinHandle};
 
-use super::{
+use crate::error::StoreError;
+use crate::session::{Changes, Loaded, Outcome, Record, Root, SessionId};
+use crate::store::testing::{
     Broken, Created, Handle, Nodes, Suite, Verdict, broken, committed, find, holds, insert, must,
     text,
 };
-use crate::error::StoreError;
-use crate::session::{Changes, Loaded, Outcome, Record, Root, SessionId};
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule(

@@ -1,10 +1,10 @@
 //! Rules about the secret that gives access to a session.
 
-use super::{
+use crate::session::{Changes, Loaded, Login, Outcome, SecretHash, SessionId, Timestamp, UserKey};
+use crate::store::testing::{
     Broken, Created, HOUR, Handle, Nodes, Suite, Verdict, committed, conflict, find, holds, insert,
     must,
 };
-use crate::session::{Changes, Loaded, Login, Outcome, SecretHash, SessionId, Timestamp, UserKey};
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("the current secret is found, and no other", current);

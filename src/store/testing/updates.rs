@@ -5,10 +5,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::{Broken, Created, Handle, Lives, Nodes, Suite, Verdict, broken, find, must};
 use crate::error::{SessionError, SessionErrorKind, StoreErrorKind};
 use crate::session::attribute::Attribute;
 use crate::session::{Changes, Root, Value};
+use crate::store::testing::{
+    Broken, Created, Handle, Lives, Nodes, Suite, Verdict, broken, find, must,
+};
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("an update by key replaces one attribute", replaces);

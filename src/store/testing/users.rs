@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::{Broken, HOUR, Nodes, Suite, Verdict, broken, committed, find, must};
 use crate::error::{StoreError, StoreErrorKind};
 use crate::session::attribute::Attribute;
 use crate::session::{Changes, Login, Root, UserKey, index_root};
+use crate::store::testing::{Broken, HOUR, Nodes, Suite, Verdict, broken, committed, find, must};
 use crate::store::users::{NewLogin, register};
 
 pub(super) fn rules(suite: &mut Suite) {

@@ -1,7 +1,7 @@
 //! The end of all sessions of a user.
 //!
 //! The end is noted in the user's list first. From then on every login that the list has at that
-//! moment counts as ended, also in a copy of the list that comes to light when a partition heals.
+//! moment counts as ended, also in the list of the other side when a partition heals.
 //! Then the listed sessions are deleted, and the list is read again for those that were added
 //! before the note.
 
@@ -15,10 +15,9 @@ use crate::session::{
     put,
 };
 use crate::store::erased::ErasedStore;
-
-use super::forget::{forget, forget_moved};
-use super::look_up::{BATCH, Belonging, belonging, delete_all};
-use super::{TRIES, contended};
+use crate::store::users::forget::{forget, forget_moved};
+use crate::store::users::look_up::{BATCH, ListedState, delete_all, listed_states};
+use crate::store::users::{TRIES, contended};
 
 /// Ends all sessions of a user except `kept`. Returns their number.
 pub(crate) async fn end_user(
@@ -28,7 +27,7 @@ pub(crate) async fn end_user(
 ) -> Result<usize, StoreError> {
     let root = index_root(&user);
     let mut ended = 0;
-    // Their entries stay, and are older than the note: sessions that come to light are ended.
+    // Their entries stay, and are older than the note: sessions that appear later are ended.
     let mut absent = BTreeSet::new();
     let mut is_noted = false;
     for _ in 0..TRIES {
@@ -54,7 +53,7 @@ pub(crate) async fn end_user(
             note(store, &root, &index, kept).await?;
             is_noted = true;
         }
-        ended += end_listed(store, &user, (live, others), &mut absent).await?;
+        ended += end_listed(store, &user, live, others, &mut absent).await?;
     }
     if is_noted {
         Ok(ended)
@@ -72,8 +71,8 @@ async fn note_in_new_list(store: &dyn ErasedStore, root: &Root) -> Result<bool, 
     Ok(matches!(outcome, Outcome::Committed(_)))
 }
 
-/// Notes the end in the list. From then on a copy of the list that comes to light ends what is in
-/// it, except the session to keep, which is listed anew.
+/// Notes the end in the list, for every login in it and in any copy of it that is merged later. The
+/// session to keep is listed again, after the note.
 async fn note(
     store: &dyn ErasedStore,
     root: &Root,
@@ -98,10 +97,10 @@ async fn divide(
 ) -> Result<(Vec<Root>, Vec<Listed>), StoreError> {
     let (mut live, mut others) = (Vec::new(), Vec::new());
     for batch in listed.chunks(BATCH) {
-        for (listed, found) in batch.iter().zip(belonging(store, user, batch).await?) {
+        for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
-                Belonging::Live(_) => live.push(listed.key),
-                Belonging::Absent | Belonging::Over | Belonging::Moved => {
+                ListedState::Live(_) => live.push(listed.key),
+                ListedState::Absent | ListedState::Over | ListedState::Moved => {
                     others.push(listed.clone());
                 }
             }
@@ -116,18 +115,19 @@ async fn divide(
 async fn end_listed(
     store: &dyn ErasedStore,
     user: &UserKey,
-    (mut live, others): (Vec<Root>, Vec<Listed>),
+    mut live: Vec<Root>,
+    others: Vec<Listed>,
     absent: &mut BTreeSet<Root>,
 ) -> Result<usize, StoreError> {
     let (mut gone, mut moved, mut unseen) = (Vec::new(), Vec::new(), Vec::new());
     for batch in others.chunks(BATCH) {
-        for (listed, found) in batch.iter().zip(belonging(store, user, batch).await?) {
+        for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
                 // A login as another user may have been taken back before the note.
-                Belonging::Live(_) => live.push(listed.key),
-                Belonging::Absent => unseen.push(listed.key),
-                Belonging::Over => gone.push(listed.key),
-                Belonging::Moved => moved.push(listed.key),
+                ListedState::Live(_) => live.push(listed.key),
+                ListedState::Absent => unseen.push(listed.key),
+                ListedState::Over => gone.push(listed.key),
+                ListedState::Moved => moved.push(listed.key),
             }
         }
     }

@@ -2,12 +2,12 @@
 
 use tracing::info;
 
-use super::forget::{forget, forget_moved};
-use super::look_up::{BATCH, Belonging, belonging, delete_all};
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{EndReason, Record, Root, UserKey, index_root};
 use crate::store::erased::ErasedStore;
+use crate::store::users::forget::{forget, forget_moved};
+use crate::store::users::look_up::{BATCH, ListedState, delete_all, listed_states};
 
 /// Returns `true` if a user may log in to the session `key` without having more than `max` live
 /// sessions.
@@ -33,12 +33,12 @@ pub(crate) async fn has_room(
         if excess == 0 {
             break;
         }
-        for (listed, found) in batch.iter().zip(belonging(store, user, batch).await?) {
+        for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
-                Belonging::Live(_) => continue,
-                Belonging::Absent => {}
-                Belonging::Over => gone.push(listed.key),
-                Belonging::Moved => moved.push(listed.key),
+                ListedState::Live(_) => continue,
+                ListedState::Absent => {}
+                ListedState::Over => gone.push(listed.key),
+                ListedState::Moved => moved.push(listed.key),
             }
             excess = excess.saturating_sub(1);
         }
@@ -67,16 +67,16 @@ pub(super) async fn end_oldest(
         if excess == 0 || is_enough {
             break;
         }
-        for (listed, found) in batch.iter().zip(belonging(store, user, batch).await?) {
+        for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
-                Belonging::Live(_) if listed.is_ended => late.push(listed.key),
-                Belonging::Live(_) if listed.entry.until < now => over.push(listed.key),
-                Belonging::Live(_) => {
+                ListedState::Live(_) if listed.is_ended => late.push(listed.key),
+                ListedState::Live(_) if listed.entry.until < now => over.push(listed.key),
+                ListedState::Live(_) => {
                     live.push(listed.key);
                     continue;
                 }
-                Belonging::Absent | Belonging::Over => gone.push(listed.key),
-                Belonging::Moved => moved.push(listed.key),
+                ListedState::Absent | ListedState::Over => gone.push(listed.key),
+                ListedState::Moved => moved.push(listed.key),
             }
             excess = excess.saturating_sub(1);
         }
@@ -84,10 +84,10 @@ pub(super) async fn end_oldest(
     live.truncate(excess);
     over.extend(live);
     if !over.is_empty() {
-        let ended = over.len();
         info!(
             limit = max,
-            ended, "a user has too many sessions: the oldest are ended"
+            sessions = over.len(),
+            "a user has too many sessions: the oldest are deleted"
         );
     }
     delete_all(store, &late, EndReason::User).await?;

@@ -67,11 +67,11 @@ pub(crate) async fn forget_moved(store: &dyn ErasedStore, user: &UserKey, moved:
 fn note_failure(forgotten: Result<(), StoreError>) {
     if let Err(error) = forgotten {
         debug!(
-            error = &error as &dyn std::error::Error,
+            cause = &error as &dyn std::error::Error,
             "ended sessions stay in a user's list"
         );
     }
 }
 
-/// How many entries are removed one by one. Others are met again.
+/// How many entries are removed one by one. The rest is removed by later calls.
 const MOVED_MAX: usize = 64;

@@ -7,10 +7,10 @@ use std::task::Poll;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{EndReason, Listed, Loaded, Record, Root, UserKey};
-use crate::store::erased::{Answer, ErasedStore};
+use crate::store::erased::{ErasedStore, StoreFuture};
 
 /// The state of a listed session.
-pub(super) enum Belonging {
+pub(super) enum ListedState {
     /// It is live, and the user's.
     Live(Arc<Record>),
     /// It is not found here; another node may have it.
@@ -22,19 +22,19 @@ pub(super) enum Belonging {
 }
 
 /// The states of listed sessions, at most [`BATCH`], loaded at the same time.
-pub(super) async fn belonging(
+pub(super) async fn listed_states(
     store: &dyn ErasedStore,
     user: &UserKey,
     batch: &[Listed],
-) -> Result<Vec<Belonging>, StoreError> {
+) -> Result<Vec<ListedState>, StoreError> {
     let loads = batch.iter().map(|listed| store.load(&listed.key, None));
     let found = together(loads.collect()).await?;
     let now = clock::now().as_millis();
     let of = |(listed, found): (&Listed, Loaded)| match found.into_live() {
-        Some(record) if record.user() == Some(*user) => Belonging::Live(record),
-        None if now < listed.entry.until => Belonging::Absent,
-        None => Belonging::Over,
-        Some(_) => Belonging::Moved,
+        Some(record) if record.user() == Some(*user) => ListedState::Live(record),
+        None if now < listed.entry.until => ListedState::Absent,
+        None => ListedState::Over,
+        Some(_) => ListedState::Moved,
     };
     Ok(batch.iter().zip(found).map(of).collect())
 }
@@ -49,14 +49,14 @@ pub(super) async fn delete_all(
     for batch in keys.chunks(BATCH) {
         let deletions = batch.iter().map(|key| store.delete(key, reason));
         let existed = together(deletions.collect()).await?;
-        let existed = batch.iter().zip(existed).filter(|(_, existed)| *existed);
-        ended.extend(existed.map(|(key, _)| *key));
+        let deleted = batch.iter().zip(existed).filter(|(_, existed)| *existed);
+        ended.extend(deleted.map(|(key, _)| *key));
     }
     Ok(ended)
 }
 
 /// Waits for all answers, and returns them in order, or the first error.
-async fn together<T>(mut answers: Vec<Answer<'_, T>>) -> Result<Vec<T>, StoreError> {
+async fn together<T>(mut answers: Vec<StoreFuture<'_, T>>) -> Result<Vec<T>, StoreError> {
     let mut done: Vec<Option<Result<T, StoreError>>> = answers.iter().map(|_| None).collect();
     poll_fn(|cx| {
         let mut is_ready = true;

@@ -20,16 +20,16 @@ mod look_up;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::erased::ErasedStore;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{
     Changes, EndReason, IndexEntry, Outcome, Record, Root, SessionInfo, UserKey, expect_entry,
     index_root, new_index, prolong, put,
 };
+use crate::store::erased::ErasedStore;
 
 use excess::end_oldest;
-use look_up::{BATCH, Belonging, belonging, delete_all};
+use look_up::{BATCH, ListedState, delete_all, listed_states};
 
 pub(crate) use end::end_user;
 pub(crate) use excess::has_room;
@@ -155,16 +155,16 @@ pub(crate) async fn sessions_of(
     let (mut live, mut gone, mut moved) = (Vec::new(), Vec::new(), Vec::new());
     for batch in index.listed().chunks(BATCH) {
         let mut late = Vec::new();
-        for (listed, found) in batch.iter().zip(belonging(store, &user, batch).await?) {
+        for (listed, found) in batch.iter().zip(listed_states(store, &user, batch).await?) {
             match found {
-                Belonging::Live(_) if listed.is_ended => late.push(listed.key),
-                Belonging::Live(record) => {
+                ListedState::Live(_) if listed.is_ended => late.push(listed.key),
+                ListedState::Live(record) => {
                     let label = listed.entry.label.clone();
                     live.push(SessionInfo::new(listed.key, &record, label));
                 }
-                Belonging::Absent => {}
-                Belonging::Over => gone.push(listed.key),
-                Belonging::Moved => moved.push(listed.key),
+                ListedState::Absent => {}
+                ListedState::Over => gone.push(listed.key),
+                ListedState::Moved => moved.push(listed.key),
             }
         }
         delete_all(store, &late, EndReason::User).await?;

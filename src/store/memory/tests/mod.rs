@@ -1,4 +1,4 @@
-mod sweep;
+mod expiry;
 
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};

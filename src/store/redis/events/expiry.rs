@@ -10,42 +10,42 @@ use tokio::time::sleep;
 use crate::clock;
 use crate::error::StoreError;
 use crate::session::{EndReason, Root};
-
-use super::message::reason_number;
-use super::watched::Known;
-use crate::store::redis::request::Answer;
+use crate::store::redis::config::TOMBSTONE;
+use crate::store::redis::events::message::reason_number;
+use crate::store::redis::events::watched::KnownSession;
+use crate::store::redis::request::ScriptReply;
 use crate::store::redis::script::Script;
-use crate::store::redis::settings::TOMBSTONE;
-use crate::store::redis::{Shared, commit, record};
+use crate::store::redis::{RedisShared, commit, record};
 
-/// Looks at sessions whose time has come, until there are no subscribers or the store is dropped.
-pub(super) async fn keep_looking(shared: Weak<Shared>) {
+/// Checks the sessions whose time has come, until there are no subscribers or the store is dropped.
+pub(super) async fn keep_checking(shared: Weak<RedisShared>) {
     loop {
-        sleep(LOOK_EVERY).await;
+        sleep(EXPIRY_CHECK_EVERY).await;
         let Some(shared) = shared.upgrade() else {
             return;
         };
         if !shared.events.bus.is_wanted() {
-            shared.events.looking.store(false, Relaxed);
+            shared.events.checking.store(false, Relaxed);
             // A subscriber that came in between has seen that there is a task.
-            if !shared.events.bus.is_wanted() || shared.events.looking.swap(true, Relaxed) {
+            if !shared.events.bus.is_wanted() || shared.events.checking.swap(true, Relaxed) {
                 shared.events.watched.clear();
                 return;
             }
         }
         loop {
-            let due = shared.events.watched.due(clock::now(), LOOKS_AT_ONCE);
-            let is_last = due.len() < LOOKS_AT_ONCE;
-            let mut looks = JoinSet::new();
+            let due = shared.events.watched.due(clock::now(), CHECKS_AT_ONCE);
+            let is_last = due.len() < CHECKS_AT_ONCE;
+            let mut checks = JoinSet::new();
             for (key, known) in due {
                 let shared = shared.clone();
-                looks.spawn(async move {
-                    if let Err(error) = shared.look(&key, known).await {
-                        tracing::debug!(%key, %error, "cannot look whether a session has expired");
+                checks.spawn(async move {
+                    if let Err(error) = shared.check_expiry(&key, known).await {
+                        let cause = &error as &dyn std::error::Error;
+                        tracing::debug!(%key, cause, "cannot check whether a session has expired");
                     }
                 });
             }
-            while looks.join_next().await.is_some() {}
+            while checks.join_next().await.is_some() {}
             if is_last {
                 break;
             }
@@ -53,18 +53,20 @@ pub(super) async fn keep_looking(shared: Weak<Shared>) {
     }
 }
 
-impl Shared {
+impl RedisShared {
     /// Reports that a session has expired, unless it is live or another node has reported it.
-    async fn look(&self, key: &Root, known: Known) -> Result<(), StoreError> {
-        let reason = match known.ends_absolutely() {
-            true => EndReason::Absolute,
-            false => EndReason::Idle,
+    async fn check_expiry(&self, key: &Root, known: KnownSession) -> Result<(), StoreError> {
+        let reason = if known.ends_absolutely() {
+            EndReason::Absolute
+        } else {
+            EndReason::Idle
         };
-        let redis_key = self.settings.prefix.key(key);
+        let redis_key = self.config.prefix.key(key);
         let number = |number: u64| number.to_string().into_bytes();
-        let (claim, origin) = match known.is_deleted {
-            true => (TOMBSTONE + CLAIM, Vec::new()),
-            false => (CLAIM, self.events.origin(&redis_key)),
+        let (claim, origin) = if known.is_deleted {
+            (TOMBSTONE + CLAIM, Vec::new())
+        } else {
+            (CLAIM, self.events.origin(&redis_key))
         };
         let args = vec![
             self.mark(),
@@ -76,10 +78,10 @@ impl Shared {
                 .map_or_else(Vec::new, |user| user.to_bytes().to_vec()),
         ];
         let answer = self.run(key, Script::Expire, args, false).await?;
-        if let Answer::Whole(rest) = answer {
+        if let ScriptReply::Whole(rest) = answer {
             let live = commit::timed(rest)
-                .and_then(|(clock, header)| record::without_attributes(header, clock));
-            let live = live.map_err(|error| error.into_store_error(false))?;
+                .and_then(|(clock, header)| record::without_attributes(header, clock))
+                .map_err(|error| error.into_store_error(false))?;
             self.events.note(key, &live);
         } else if !known.is_deleted {
             self.events.watched.forget(key);
@@ -88,9 +90,9 @@ impl Shared {
     }
 }
 
-/// How often the task looks for sessions whose time has come.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Sessions that are looked at in one go.
-const LOOKS_AT_ONCE: usize = 32;
+/// How often the task checks for sessions whose time has come.
+const EXPIRY_CHECK_EVERY: Duration = Duration::from_millis(100);
+/// Sessions that are checked at the same time.
+const CHECKS_AT_ONCE: usize = 32;
 /// How long a claim keeps other nodes from reporting the same expiry.
 const CLAIM: Duration = Duration::from_secs(60);

@@ -4,15 +4,15 @@
 //! this form is ignored.
 
 use crate::session::{EndReason, Root, SessionEventKind, Timestamp, UserKey};
-use crate::store::redis::record::Clock;
+use crate::store::redis::record::ServerClock;
 
 /// The random number by which a store recognizes its own messages.
 pub(super) type Instance = [u8; 8];
 
 /// What has happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) content: Content,
+pub(super) struct EventMessage {
+    pub(super) content: EventMessageKind,
     pub(super) key: Root,
     pub(super) user: Option<UserKey>,
     /// The name of the application that has created the session; empty without one.
@@ -30,16 +30,16 @@ pub(super) struct Message {
 
 /// The kind of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Content {
+pub(super) enum EventMessageKind {
     Event(SessionEventKind),
     /// The session has another idle timeout; this is not reported.
     Lifetime,
 }
 
 /// Identifies a message that arrives over several connections.
-pub(super) type MessageId = (Instance, [u8; 4]);
+pub(super) type EventMessageId = (Instance, [u8; 4]);
 
-impl Message {
+impl EventMessage {
     /// Parses a message that has arrived at `here`; `None` if it is not one.
     pub(super) fn parse(bytes: &[u8], here: Timestamp) -> Option<Self> {
         if bytes.len() > MESSAGE_MAX {
@@ -53,7 +53,7 @@ impl Message {
             let bytes = times[at..at + 6].iter();
             bytes.fold(0, |sum, byte| sum << 8 | u64::from(*byte))
         };
-        let clock = Clock {
+        let clock = ServerClock {
             there: number(0),
             here,
         };
@@ -91,18 +91,18 @@ impl Message {
         })
     }
 
-    pub(super) const fn id(&self) -> MessageId {
+    pub(super) const fn id(&self) -> EventMessageId {
         (self.instance, self.attempt)
     }
 }
 
-fn content(kind: u8, reason: u8) -> Option<Content> {
+fn content(kind: u8, reason: u8) -> Option<EventMessageKind> {
     Some(match kind {
-        1 => Content::Event(SessionEventKind::Created),
-        2 => Content::Event(SessionEventKind::Rotated),
-        3 => Content::Event(SessionEventKind::Deleted(parse_reason(reason)?)),
-        4 => Content::Event(SessionEventKind::Expired(parse_reason(reason)?)),
-        5 => Content::Lifetime,
+        1 => EventMessageKind::Event(SessionEventKind::Created),
+        2 => EventMessageKind::Event(SessionEventKind::Rotated),
+        3 => EventMessageKind::Event(SessionEventKind::Deleted(parse_reason(reason)?)),
+        4 => EventMessageKind::Event(SessionEventKind::Expired(parse_reason(reason)?)),
+        5 => EventMessageKind::Lifetime,
         _ => return None,
     })
 }
@@ -166,9 +166,9 @@ mod tests {
     #[test]
     fn times_are_converted_to_the_clock_of_this_node() {
         let bytes = message(3, 1, &[7; 16], b"node1");
-        let parsed = Message::parse(&bytes, HERE).expect("it is one");
+        let parsed = EventMessage::parse(&bytes, HERE).expect("it is one");
         let kind = SessionEventKind::Deleted(EndReason::Logout);
-        assert_eq!(parsed.content, Content::Event(kind));
+        assert_eq!(parsed.content, EventMessageKind::Event(kind));
         assert_eq!(parsed.key.to_string(), "000102030405060708090a0b");
         assert_eq!(parsed.user, Some(UserKey::from_bytes([7; 16])));
         assert_eq!(parsed.application, b"shop");
@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(parsed.absolute_deadline.as_millis(), 1_004_000);
         assert_eq!(parsed.node.as_deref(), Some("node1"));
         assert_eq!(parsed.id(), ([9; 8], [1, 2, 3, 4]));
-        let nameless = Message::parse(&message(1, 0, &[], b""), HERE).expect("it is one");
+        let nameless = EventMessage::parse(&message(1, 0, &[], b""), HERE).expect("it is one");
         assert_eq!((nameless.user, nameless.node), (None, None));
     }
 
@@ -186,7 +186,7 @@ mod tests {
     fn bytes_that_are_no_message_are_ignored() {
         let good = message(4, 5, &[7; 16], b"node1");
         for length in 0..good.len() - 5 {
-            assert_eq!(Message::parse(&good[..length], HERE), None, "{length}");
+            assert_eq!(EventMessage::parse(&good[..length], HERE), None, "{length}");
         }
         let long = message(4, 5, &[7; 16], &[b'n'; NODE_NAME_MAX + 1]);
         let bad = [
@@ -202,13 +202,13 @@ mod tests {
             Vec::new(),
         ];
         for bytes in bad {
-            assert_eq!(Message::parse(&bytes, HERE), None, "{bytes:?}");
+            assert_eq!(EventMessage::parse(&bytes, HERE), None, "{bytes:?}");
         }
         for at in 0..good.len() {
             for byte in 0..=u8::MAX {
                 let mut bytes = good.clone();
                 bytes[at] = byte;
-                let _ = Message::parse(&bytes, HERE);
+                let _ = EventMessage::parse(&bytes, HERE);
             }
         }
     }

@@ -5,7 +5,7 @@
 //! event that has taken effect is published once, whatever becomes of the answer, and events of one
 //! session are in the order of the server.
 //!
-//! Expiry has no script. A node with subscribers looks at the sessions that it knows when their
+//! Expiry has no script. A node with subscribers checks the sessions that it knows when their
 //! time has come, and at keys that the server reports as expired if it does
 //! (`notify-keyspace-events`). A script then sets a claim, so that one node reports it, on the same
 //! channel.
@@ -18,6 +18,7 @@
 mod channels;
 mod expiry;
 mod message;
+mod receiver;
 mod subscription;
 mod watched;
 
@@ -32,14 +33,13 @@ use tokio::sync::watch;
 use crate::clock;
 use crate::events::{EventBus, SessionEvents};
 use crate::session::{Record, Root, Scope, SessionEvent, SessionEventKind};
+use crate::store::redis::RedisShared;
+use crate::store::redis::config::RedisConfig;
+use crate::store::redis::url::Deployment;
 use crate::sync::lock;
-
-use super::Shared;
-use super::address::Topology;
-use super::settings::Settings;
 use channels::Channels;
-use message::{Content, Instance, Message, MessageId};
-use watched::{Known, Watched};
+use message::{EventMessage, EventMessageId, EventMessageKind, Instance};
+use watched::{ExpiryWatch, KnownSession};
 
 pub(super) use message::{NODE_NAME_MAX, reason_number};
 
@@ -51,12 +51,12 @@ pub(super) struct Events {
     instance: Instance,
     node: String,
     application: Vec<u8>,
-    watched: Watched,
+    watched: ExpiryWatch,
     recent: Mutex<Recent>,
     /// Set while a task keeps the subscriptions.
     subscribing: AtomicBool,
-    /// Set while a task looks for expired sessions.
-    looking: AtomicBool,
+    /// Set while a task checks for expired sessions.
+    checking: AtomicBool,
     /// `true` while every server is subscribed to.
     complete: watch::Sender<bool>,
     /// Set once it has been logged that a server does not report expired keys.
@@ -64,21 +64,21 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn new(settings: &Settings) -> Self {
-        let is_cluster = settings.url.topology == Topology::Cluster;
+    pub(super) fn new(config: &RedisConfig) -> Self {
+        let is_cluster = config.url.topology == Deployment::Cluster;
         let mut instance = Instance::default();
         // Nodes without random numbers would take each other's events for their own.
         let _ = SysRng.try_fill_bytes(&mut instance);
         Self {
             bus: EventBus::default(),
-            channels: Channels::new(&settings.prefix, settings.url.database, is_cluster),
+            channels: Channels::new(&config.prefix, config.url.database, is_cluster),
             instance,
-            node: settings.node.clone().unwrap_or_default(),
-            application: settings.application.clone().unwrap_or_default().into(),
-            watched: Watched::default(),
+            node: config.node.clone().unwrap_or_default(),
+            application: config.application.clone().unwrap_or_default().into(),
+            watched: ExpiryWatch::default(),
             recent: Mutex::default(),
             subscribing: AtomicBool::new(false),
-            looking: AtomicBool::new(false),
+            checking: AtomicBool::new(false),
             complete: watch::Sender::new(false),
             silent: AtomicBool::new(false),
         }
@@ -94,14 +94,14 @@ impl Events {
     /// Records a session as this node has read or written it, if there is a subscriber.
     pub(super) fn note(&self, key: &Root, record: &Record) {
         if self.bus.is_wanted() && !key.is_index() {
-            self.watched.note(*key, Known::of(record));
+            self.watched.note(*key, KnownSession::of(record));
         }
     }
 
     /// Handles what a server has sent on a channel.
     fn receive(&self, bytes: &[u8]) {
         let now = clock::now();
-        let Some(message) = Message::parse(bytes, now) else {
+        let Some(message) = EventMessage::parse(bytes, now) else {
             // An empty one tries whether this node may publish.
             if !bytes.is_empty() {
                 tracing::debug!(
@@ -121,11 +121,11 @@ impl Events {
         }
         drop(recent);
         let key = message.key;
-        let Content::Event(kind) = message.content else {
-            return self.watched.note(key, Known::from(&message));
+        let EventMessageKind::Event(kind) = message.content else {
+            return self.watched.note(key, KnownSession::from(&message));
         };
         match kind.reason() {
-            None => self.watched.note(key, Known::from(&message)),
+            None => self.watched.note(key, KnownSession::from(&message)),
             Some(_) if matches!(kind, SessionEventKind::Deleted(_)) => self.watched.deleted(key),
             Some(_) => self.watched.forget(&key),
         }
@@ -150,7 +150,7 @@ impl Events {
     }
 }
 
-impl Shared {
+impl RedisShared {
     /// Subscribes, and starts the tasks that receive events. Fails outside of a runtime.
     pub(super) fn subscribe(
         self: &Arc<Self>,
@@ -163,14 +163,14 @@ impl Shared {
             self.events.complete.send_replace(false);
             runtime.spawn(subscription::keep_subscribed(Arc::downgrade(self)));
         }
-        if !self.events.looking.swap(true, Relaxed) {
-            runtime.spawn(expiry::keep_looking(Arc::downgrade(self)));
+        if !self.events.checking.swap(true, Relaxed) {
+            runtime.spawn(expiry::keep_checking(Arc::downgrade(self)));
         }
         Ok(events)
     }
 }
 
-impl Known {
+impl KnownSession {
     fn of(record: &Record) -> Self {
         Self {
             until: record.expires_at(),
@@ -181,8 +181,8 @@ impl Known {
     }
 }
 
-impl From<&Message> for Known {
-    fn from(message: &Message) -> Self {
+impl From<&EventMessage> for KnownSession {
+    fn from(message: &EventMessage) -> Self {
         Self {
             until: message.until,
             absolute_deadline: message.absolute_deadline,
@@ -195,13 +195,13 @@ impl From<&Message> for Known {
 /// The latest messages: in a cluster one may arrive from several servers.
 #[derive(Debug, Default)]
 struct Recent {
-    known: HashSet<MessageId>,
-    queue: VecDeque<MessageId>,
+    known: HashSet<EventMessageId>,
+    queue: VecDeque<EventMessageId>,
 }
 
 impl Recent {
     /// Records a message. Returns `true` if it was not among the latest.
-    fn is_new(&mut self, id: MessageId) -> bool {
+    fn is_new(&mut self, id: EventMessageId) -> bool {
         if !self.known.insert(id) {
             return false;
         }

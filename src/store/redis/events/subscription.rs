@@ -5,27 +5,28 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use redis::aio::{AsyncPushSender, MultiplexedConnection, SendError};
-use redis::{PushInfo, PushKind, Value};
+use redis::Value;
+use redis::aio::MultiplexedConnection;
 use tokio::sync::{Notify, watch};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Events;
-use crate::store::redis::Shared;
-use crate::store::redis::address::{Address, Topology};
-use crate::store::redis::error::{Failure, RedisError, RedisErrorKind};
-use crate::store::redis::link::{self, NotOpened};
-use crate::store::redis::outage::{Outage, Report};
-use crate::store::redis::role::RoleCommand;
-use crate::store::redis::settings::{
+use crate::store::redis::RedisShared;
+use crate::store::redis::config::{
     CONNECT_WITHIN, HEARTBEAT, PONG_WITHIN, RECONNECT_MAX, RECONNECT_MIN,
 };
+use crate::store::redis::connect::{self, OpenError};
+use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
+use crate::store::redis::events::Events;
+use crate::store::redis::events::receiver::EventReceiver;
+use crate::store::redis::outage::{Outage, OutageReport};
+use crate::store::redis::role::RoleCommand;
+use crate::store::redis::url::{Address, Deployment};
 
 /// Keeps a subscription to each server that owns slots, until there are no subscribers or the store
 /// is dropped.
-pub(super) async fn keep_subscribed(shared: Weak<Shared>) {
-    let mut servers: HashMap<Address, Server> = HashMap::new();
+pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
+    let mut servers: HashMap<Address, EventSubscription> = HashMap::new();
     let mut was_complete = false;
     loop {
         let Some(shared) = shared.upgrade() else {
@@ -45,11 +46,14 @@ pub(super) async fn keep_subscribed(shared: Weak<Shared>) {
                 servers.retain(|address, server| wanted.get(address) == Some(&server.channels));
                 for (address, channels) in wanted {
                     servers.entry(address).or_insert_with_key(|address| {
-                        Server::start(&shared, address.clone(), channels, was_complete)
+                        EventSubscription::start(&shared, address.clone(), channels, was_complete)
                     });
                 }
             }
-            Err(error) => tracing::debug!(%error, "it is not known which servers have events"),
+            Err(error) => {
+                let cause = error.flattened();
+                tracing::debug!(%cause, "cannot determine which servers have events");
+            }
         }
         let is_complete =
             !servers.is_empty() && servers.values().all(|server| *server.is_up.borrow());
@@ -61,7 +65,7 @@ pub(super) async fn keep_subscribed(shared: Weak<Shared>) {
         });
         if !is_complete && was_complete {
             // Its slots may have another owner.
-            shared.router.locator.suspect();
+            shared.router.topology.mark_stale();
         }
         drop(shared);
         sleep(if was_complete {
@@ -74,13 +78,13 @@ pub(super) async fn keep_subscribed(shared: Weak<Shared>) {
 }
 
 /// Which channels to subscribe to at which server.
-async fn wanted(shared: &Shared) -> Result<HashMap<Address, Vec<String>>, RedisError> {
-    let deadline = Instant::now() + shared.settings.deadline;
-    let masters = shared.router.locator.masters(deadline).await?;
-    let mut wanted: HashMap<_, _> = masters.into_iter().map(|it| (it, Vec::new())).collect();
+async fn wanted(shared: &RedisShared) -> Result<HashMap<Address, Vec<String>>, RedisError> {
+    let deadline = Instant::now() + shared.config.operation_timeout;
+    let primaries = shared.router.topology.primaries(deadline).await?;
+    let mut wanted: HashMap<_, _> = primaries.into_iter().map(|it| (it, Vec::new())).collect();
     let sharded = shared.events.channels.sharded();
     let slots: Vec<_> = sharded.iter().map(|channel| channel.slot).collect();
-    let owners = shared.router.locator.owners(&slots, deadline).await?;
+    let owners = shared.router.topology.owners(&slots, deadline).await?;
     for (channel, owner) in sharded.iter().zip(owners) {
         if let Some(channels) = owner.and_then(|owner| wanted.get_mut(&owner)) {
             channels.push(channel.name.clone());
@@ -90,15 +94,20 @@ async fn wanted(shared: &Shared) -> Result<HashMap<Address, Vec<String>>, RedisE
 }
 
 /// A server, and the task that is subscribed to it.
-struct Server {
+struct EventSubscription {
     channels: Vec<String>,
     is_up: watch::Receiver<bool>,
     task: JoinHandle<()>,
 }
 
-impl Server {
+impl EventSubscription {
     /// `is_late`: events may have been lost before.
-    fn start(shared: &Arc<Shared>, address: Address, channels: Vec<String>, is_late: bool) -> Self {
+    fn start(
+        shared: &Arc<RedisShared>,
+        address: Address,
+        channels: Vec<String>,
+        is_late: bool,
+    ) -> Self {
         let (sender, is_up) = watch::channel(false);
         let subscriber = Subscriber {
             shared: Arc::downgrade(shared),
@@ -113,14 +122,14 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for EventSubscription {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 struct Subscriber {
-    shared: Weak<Shared>,
+    shared: Weak<RedisShared>,
     address: Address,
     channels: Vec<String>,
 }
@@ -136,8 +145,8 @@ impl Subscriber {
             let opened = match timeout(CONNECT_WITHIN, self.open(&shared)).await {
                 Ok(opened) => opened,
                 Err(_) => {
-                    let what = format!("{} does not answer", self.address);
-                    Err(RedisError::new(RedisErrorKind::Unreachable, what))
+                    let message = format!("{} does not answer", self.address);
+                    Err(RedisError::new(RedisErrorKind::Unreachable, message))
                 }
             };
             match opened {
@@ -167,11 +176,13 @@ impl Subscriber {
         }
     }
 
-    fn log(&self, report: Option<Report>, cause: &RedisError) {
+    fn log(&self, report: Option<OutageReport>, cause: &RedisError) {
         let address = &self.address;
         match report {
-            Some(Report::Begins) => tracing::warn!(%address, %cause, "no events are received"),
-            Some(Report::Lasts(lasted)) => {
+            Some(OutageReport::Begins) => {
+                tracing::warn!(%address, %cause, "no events are received")
+            }
+            Some(OutageReport::Lasts(lasted)) => {
                 let elapsed_ms = lasted.as_millis() as u64;
                 tracing::warn!(%address, %cause, elapsed_ms, "still no events are received");
             }
@@ -179,30 +190,31 @@ impl Subscriber {
         }
     }
 
-    async fn open(&self, shared: &Arc<Shared>) -> Result<Connection, RedisError> {
-        let settings = &shared.settings;
+    async fn open(&self, shared: &Arc<RedisShared>) -> Result<EventConnection, RedisError> {
+        let config = &shared.config;
         let end = Arc::new(Notify::new());
-        let listener = Arc::new(Listener {
+        let listener = Arc::new(EventReceiver {
             shared: self.shared.clone(),
             expired: shared.events.channels.expired.clone(),
             end: end.clone(),
         });
-        let info = link::info(&settings.url.credentials, settings.url.database, true);
-        let connected = link::connect(&self.address, settings, &info, Some(listener)).await;
-        let connected = connected.map_err(NotOpened::into_error)?;
-        let mut connection = Connection {
+        let info = connect::greeting(&config.url.credentials, config.url.database, true);
+        let connected = connect::connect(&self.address, config, &info, Some(listener))
+            .await
+            .map_err(OpenError::into_error)?;
+        let mut connection = EventConnection {
             connection: connected.connection,
             driver: connected.driver,
             end,
-            role: match settings.url.topology {
+            role: match config.url.topology {
                 // A replica in a cluster redirects by itself.
-                Topology::Cluster => RoleCommand::Ping,
-                Topology::Alone | Topology::Sentinel { .. } => RoleCommand::Role,
+                Deployment::Cluster => RoleCommand::Ping,
+                Deployment::Standalone | Deployment::Sentinel { .. } => RoleCommand::Role,
             },
         };
         if connection.is_replica().await? {
-            let what = format!("{} is a replica", self.address);
-            return Err(RedisError::new(RedisErrorKind::ReadOnly, what));
+            let message = format!("{} is a replica", self.address);
+            return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
         }
         connection
             .subscribe("SUBSCRIBE", shared.events.channels.all())
@@ -224,7 +236,7 @@ impl Subscriber {
     /// Returns `false` if the server has no sharded channels.
     async fn subscribe_sharded(
         &self,
-        connection: &mut Connection,
+        connection: &mut EventConnection,
         first: &str,
     ) -> Result<bool, RedisError> {
         match connection.subscribe("SSUBSCRIBE", first).await {
@@ -240,7 +252,7 @@ impl Subscriber {
 }
 
 /// A connection on which a server sends events.
-struct Connection {
+struct EventConnection {
     connection: MultiplexedConnection,
     driver: JoinHandle<()>,
     /// The server has ended a subscription.
@@ -248,18 +260,18 @@ struct Connection {
     role: RoleCommand,
 }
 
-impl Connection {
+impl EventConnection {
     /// Sends a command. Returns its answer.
     async fn ask(&mut self, words: &[&str]) -> Result<Value, RedisError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd(words[0]).arg(&words[1..]);
         let sent = self.connection.send_packed_commands(&pipeline, 0, 1).await;
         match sent
-            .map_err(|error| Failure::of(&error).into_error())?
+            .map_err(|error| CommandFailure::of(&error).into_error())?
             .pop()
         {
             Some(Value::ServerError(error)) => {
-                Err(Failure::of_reply(&error, words[0]).into_error())
+                Err(CommandFailure::of_reply(&error, words[0]).into_error())
             }
             Some(answer) => Ok(answer),
             None => Err(RedisError::new(RedisErrorKind::Unexpected, "no answer")),
@@ -276,9 +288,10 @@ impl Connection {
         let flags = self.ask(&["CONFIG", "GET", "notify-keyspace-events"]).await;
         let is_known = flags.is_ok();
         let is_on = flags.map_or(true, |flags| reports_expired(&flags));
-        let subscribed = match is_on {
-            true => self.subscribe("SUBSCRIBE", &events.channels.expired).await,
-            false => Ok(()),
+        let subscribed = if is_on {
+            self.subscribe("SUBSCRIBE", &events.channels.expired).await
+        } else {
+            Ok(())
         };
         if (!is_on || subscribed.is_err()) && !events.silent.swap(true, Relaxed) {
             tracing::info!(
@@ -298,9 +311,11 @@ impl Connection {
     async fn is_replica(&mut self) -> Result<bool, RedisError> {
         let pipeline = self.role.pipeline();
         let sent = self.connection.send_packed_commands(&pipeline, 0, 1).await;
-        let replies = sent.map_err(|error| Failure::of(&error).into_error())?;
-        let is_master = replies.first().and_then(|reply| self.role.is_master(reply));
-        Ok(is_master == Some(false))
+        let replies = sent.map_err(|error| CommandFailure::of(&error).into_error())?;
+        let is_primary = replies
+            .first()
+            .and_then(|reply| self.role.is_primary(reply));
+        Ok(is_primary == Some(false))
     }
 
     /// Completes when the connection can no longer be used.
@@ -319,7 +334,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for EventConnection {
     fn drop(&mut self) {
         self.driver.abort();
     }
@@ -342,44 +357,6 @@ fn reports_expired(answer: &Value) -> bool {
     };
     let has = |flag: u8| flags.contains(&flag);
     has(b'E') && (has(b'x') || has(b'A'))
-}
-
-/// Receives what the server sends, in order.
-struct Listener {
-    shared: Weak<Shared>,
-    expired: String,
-    end: Arc<Notify>,
-}
-
-impl AsyncPushSender for Listener {
-    fn send(&self, push: PushInfo) -> Result<(), SendError> {
-        match push.kind {
-            PushKind::Message | PushKind::SMessage => {
-                let [Value::BulkString(channel), Value::BulkString(content)] = &push.data[..]
-                else {
-                    return Ok(());
-                };
-                let Some(shared) = self.shared.upgrade() else {
-                    return Ok(());
-                };
-                if channel == self.expired.as_bytes() {
-                    if let Some(key) = shared.settings.prefix.parse(content)
-                        && !key.is_index()
-                    {
-                        shared.events.watched.removed(key);
-                    }
-                } else {
-                    shared.events.receive(content);
-                }
-            }
-            // The slot of the channel has moved, or the connection has broken.
-            PushKind::SUnsubscribe | PushKind::Unsubscribe | PushKind::Disconnection => {
-                self.end.notify_one();
-            }
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// How often the owners of slots are compared with the subscriptions.

@@ -1,4 +1,4 @@
-//! The sessions whose expiry is to be reported, by the time at which they have to be looked at.
+//! The sessions whose expiry is to be reported, by the time at which they have to be checked.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -10,26 +10,26 @@ use crate::sync::lock;
 
 /// Sessions that this node knows, and keys of which the server has reported the end.
 #[derive(Debug, Default)]
-pub(super) struct Watched(Mutex<State>);
+pub(super) struct ExpiryWatch(Mutex<WatchState>);
 
 #[derive(Debug, Default)]
-struct State {
-    sessions: HashMap<Root, Entry>,
-    /// When to look at which session; an entry's `queued` is the one that counts.
+struct WatchState {
+    sessions: HashMap<Root, WatchedEntry>,
+    /// When to check which session; an entry's `queued` is the one that counts.
     queue: BinaryHeap<Reverse<(Timestamp, Root)>>,
     /// Keys that the server has removed, or that were deleted.
-    gone: VecDeque<(Root, Known)>,
+    gone: VecDeque<(Root, KnownSession)>,
 }
 
 #[derive(Debug)]
-struct Entry {
-    known: Known,
+struct WatchedEntry {
+    known: KnownSession,
     queued: Timestamp,
 }
 
-/// What is known of a session.
+/// The state of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct KnownSession {
     /// When it expires unless it is used.
     pub(super) until: Timestamp,
     /// When it expires in any case.
@@ -39,7 +39,7 @@ pub(super) struct Known {
     pub(super) is_deleted: bool,
 }
 
-impl Known {
+impl KnownSession {
     /// A session of which only the key is known.
     const NOTHING: Self = Self {
         until: Timestamp::from_millis(0),
@@ -54,9 +54,9 @@ impl Known {
     }
 }
 
-impl Watched {
+impl ExpiryWatch {
     /// Records the state of a live session. Beyond [`WATCHED_MAX`], new ones are ignored.
-    pub(super) fn note(&self, key: Root, known: Known) {
+    pub(super) fn note(&self, key: Root, known: KnownSession) {
         let state = &mut *self.lock();
         let is_full = state.sessions.len() >= WATCHED_MAX;
         match state.sessions.get_mut(&key) {
@@ -71,7 +71,7 @@ impl Watched {
             None if is_full => {}
             None => {
                 let queued = known.until;
-                state.sessions.insert(key, Entry { known, queued });
+                state.sessions.insert(key, WatchedEntry { known, queued });
                 state.queue.push(Reverse((queued, key)));
             }
         }
@@ -87,9 +87,9 @@ impl Watched {
     pub(super) fn deleted(&self, key: Root) {
         let mut state = self.lock();
         state.sessions.remove(&key);
-        let known = Known {
+        let known = KnownSession {
             is_deleted: true,
-            ..Known::NOTHING
+            ..KnownSession::NOTHING
         };
         state.gone(key, known);
     }
@@ -98,12 +98,12 @@ impl Watched {
     pub(super) fn removed(&self, key: Root) {
         let mut state = self.lock();
         let known = state.sessions.get(&key).map(|entry| entry.known);
-        state.gone(key, known.unwrap_or(Known::NOTHING));
+        state.gone(key, known.unwrap_or(KnownSession::NOTHING));
     }
 
     /// Returns sessions that may have expired by `now`, at most `max`. They are returned again
-    /// after [`LOOK_AGAIN`] unless something is recorded about them.
-    pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<(Root, Known)> {
+    /// after [`CHECK_AGAIN_AFTER`] unless something is recorded about them.
+    pub(super) fn due(&self, now: Timestamp, max: usize) -> Vec<(Root, KnownSession)> {
         let state = &mut *self.lock();
         let count = state.gone.len().min(max);
         let mut due: Vec<_> = state.gone.drain(..count).collect();
@@ -120,7 +120,7 @@ impl Watched {
             }
             if entry.known.until < now {
                 due.push((key, entry.known));
-                entry.queued = now.plus(LOOK_AGAIN);
+                entry.queued = now.plus(CHECK_AGAIN_AFTER);
             } else {
                 entry.queued = entry.known.until;
             }
@@ -131,16 +131,16 @@ impl Watched {
 
     /// Forgets everything: there are no subscribers.
     pub(super) fn clear(&self) {
-        *self.lock() = State::default();
+        *self.lock() = WatchState::default();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, WatchState> {
         lock(&self.0)
     }
 }
 
-impl State {
-    fn gone(&mut self, key: Root, known: Known) {
+impl WatchState {
+    fn gone(&mut self, key: Root, known: KnownSession) {
         if self.gone.len() < GONE_MAX {
             self.gone.push_back((key, known));
         }
@@ -156,24 +156,24 @@ impl State {
     }
 }
 
-/// Sessions whose expiry this node looks for: some ten megabytes.
+/// Sessions whose expiry this node watches: some ten megabytes.
 const WATCHED_MAX: usize = 100_000;
-/// Removed keys that wait to be looked at. Further ones are not reported.
+/// Removed keys that wait to be checked. Further ones are not reported.
 const GONE_MAX: usize = 8_192;
 /// Entries of the queue that may be left of earlier times.
 const QUEUE_SLACK: usize = 64;
-/// When a session is looked at again after a look that has failed.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// When a session is checked again after a check that has failed.
+const CHECK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn known(until: u64) -> Known {
-        Known {
+    fn known(until: u64) -> KnownSession {
+        KnownSession {
             until: Timestamp::from_millis(until),
             absolute_deadline: Timestamp::from_millis(9_000),
-            ..Known::NOTHING
+            ..KnownSession::NOTHING
         }
     }
 
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_session_is_due_when_its_last_known_time_has_passed() {
-        let watched = Watched::default();
+        let watched = ExpiryWatch::default();
         let [one, two] = [Root::from_bytes([1; 12]), Root::from_bytes([2; 12])];
         watched.note(one, known(1_000));
         watched.note(two, known(5_000));
@@ -202,14 +202,14 @@ mod tests {
         watched.removed(one);
         watched.deleted(two);
         let gone = watched.due(at(9_000), 2);
-        assert_eq!(gone, [(two, known(2_000)), (one, Known::NOTHING)]);
+        assert_eq!(gone, [(two, known(2_000)), (one, KnownSession::NOTHING)]);
         assert!(watched.due(at(9_000), 9)[0].1.is_deleted);
         assert_eq!(watched.due(at(99_000), 9), []);
     }
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let watched = Watched::default();
+        let watched = ExpiryWatch::default();
         let one = Root::from_bytes([1; 12]);
         for turn in 0..10_000 {
             watched.note(one, known(99_999 - turn));

@@ -7,19 +7,18 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock;
 use crate::session::{Credential, Root, Timestamp};
-
-use crate::store::snapshot::place::{Place, Unfit, open};
-use crate::store::snapshot::record::{FiledCredential, Passage};
+use crate::store::snapshot::format::record::{Downtime, FiledCredential};
+use crate::store::snapshot::paths::{FileError, SnapshotPaths, open};
 
 /// A change of a session since the file was written.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Note {
     pub(crate) key: Root,
-    event: Event,
+    event: NotedChange,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Event {
+enum NotedChange {
     Ended,
     Rotated {
         /// The writer's wall clock at that moment.
@@ -31,21 +30,22 @@ enum Event {
 impl Note {
     /// The session has ended.
     pub(crate) const fn ended(key: Root) -> Self {
-        let event = Event::Ended;
+        let event = NotedChange::Ended;
         Self { key, event }
     }
 
     /// The secret was rotated; this is the new credential.
     pub(crate) fn rotated(key: Root, credential: &Credential) -> Self {
-        Self::rotated_at(key, credential, (clock::now(), clock::wall_clock()))
+        Self::rotated_at(key, credential, clock::now(), clock::wall_clock())
     }
 
     pub(super) fn rotated_at(
         key: Root,
         credential: &Credential,
-        (now, wall): (Timestamp, Timestamp),
+        now: Timestamp,
+        wall: Timestamp,
     ) -> Self {
-        let event = Event::Rotated {
+        let event = NotedChange::Rotated {
             at: wall.as_millis(),
             credential: FiledCredential::of(credential, now),
         };
@@ -55,25 +55,25 @@ impl Note {
     /// The session's new credential, on this process's clock; `None`: it has ended.
     pub(crate) fn credential(&self, now: Timestamp, wall: Timestamp) -> Option<Credential> {
         match &self.event {
-            Event::Ended => None,
-            Event::Rotated { at, credential } => {
+            NotedChange::Ended => None,
+            NotedChange::Rotated { at, credential } => {
                 let down = wall.since(Timestamp::from_millis(*at));
-                credential.clone().restore(Passage { now, down })
+                credential.clone().restore(Downtime { now, down })
             }
         }
     }
 
     fn is_sound(&self) -> bool {
         match &self.event {
-            Event::Ended => true,
-            Event::Rotated { credential, .. } => credential.is_sound(),
+            NotedChange::Ended => true,
+            NotedChange::Rotated { credential, .. } => credential.is_sound(),
         }
     }
 }
 
 /// The notes of an earlier process.
 #[derive(Debug)]
-pub(crate) enum Found {
+pub(crate) enum JournalContents {
     Nothing,
     Notes(Vec<Note>),
     /// The journal cannot be read, so the ended sessions are unknown.
@@ -81,25 +81,25 @@ pub(crate) enum Found {
 }
 
 /// Reads a journal.
-pub(crate) fn read(place: &Place) -> Found {
-    let file = match open(&place.journal) {
+pub(crate) fn read(paths: &SnapshotPaths) -> JournalContents {
+    let file = match open(&paths.journal) {
         Ok(Some(file)) => file,
-        Ok(None) => return Found::Nothing,
-        Err(unfit) => return Found::Unreadable(unfit.to_string()),
+        Ok(None) => return JournalContents::Nothing,
+        Err(error) => return JournalContents::Unreadable(error.to_string()),
     };
     let mut bytes = Vec::new();
     if let Err(error) = file.take(LENGTH_MAX + 1).read_to_end(&mut bytes) {
-        return Found::Unreadable(Unfit::Disk(error).to_string());
+        return JournalContents::Unreadable(FileError::Disk(error).to_string());
     }
     if bytes.len() as u64 > LENGTH_MAX {
-        return Found::Unreadable("it is too long".to_owned());
+        return JournalContents::Unreadable("it is too long".to_owned());
     }
     if bytes.starts_with(MAGIC_1) {
-        return Found::Unreadable("its format is version 1, not 2".to_owned());
+        return JournalContents::Unreadable("its format is version 1, not 2".to_owned());
     }
     match parse(&bytes) {
-        Some(notes) => Found::Notes(notes),
-        None => Found::Unreadable("it is damaged".to_owned()),
+        Some(notes) => JournalContents::Notes(notes),
+        None => JournalContents::Unreadable("it is damaged".to_owned()),
     }
 }
 

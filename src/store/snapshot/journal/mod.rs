@@ -1,12 +1,12 @@
 //! The journal of sessions that have ended, or were rotated, since a file was written.
 //!
-//! While a file could bring them back, an end or a rotation is acknowledged only after it was
-//! written to the journal on disk. After a crash the sessions of the file come back without those
-//! that have ended, and each with its latest secret. Concurrent notes share one write. A root is
-//! never used again and a credential names its predecessors, so surplus notes do no harm.
+//! While a file could undo it, an end or a rotation is acknowledged only after it was written to
+//! the journal on disk. After a crash the sessions of the file are restored without those that have
+//! ended, and each with its latest secret. Concurrent notes share one write. A root is never used
+//! again and a credential names its predecessors, so surplus notes do no harm.
 //!
-//! If the journal cannot be written, the file itself is removed, so that it cannot bring anything
-//! back: losing sessions is better than reviving one.
+//! If the journal cannot be written, the file itself is removed, so that it restores nothing:
+//! losing sessions is better than reviving one.
 
 mod format;
 
@@ -18,22 +18,22 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::sync::Notify;
 
-use super::place::Place;
+use crate::store::snapshot::paths::SnapshotPaths;
 
-pub(super) use self::format::{Found, Note, read};
+pub(super) use self::format::{JournalContents, Note, read};
 use self::format::{entries, start};
 use crate::sync::lock;
 
 /// The changes since the file was written. Clones refer to the same journal.
 #[derive(Clone, Debug)]
-pub(super) struct Journal(Arc<Inner>);
+pub(super) struct Journal(Arc<JournalInner>);
 
 #[derive(Debug)]
-struct Inner {
-    place: Place,
-    /// Set while there is a file, or soon will be, that could bring something back.
-    armed: AtomicBool,
-    queue: Mutex<Queue>,
+struct JournalInner {
+    paths: SnapshotPaths,
+    /// Set while there is a file, or soon will be, whose use would undo an end or a rotation.
+    active: AtomicBool,
+    queue: Mutex<NoteQueue>,
     /// Locked while the journal is written; never while `queue` is locked.
     written: Mutex<Written>,
     /// Notified when a new file is due.
@@ -42,7 +42,7 @@ struct Inner {
 
 /// Notes on their way to the disk.
 #[derive(Debug, Default)]
-struct Queue {
+struct NoteQueue {
     notes: Vec<Note>,
     pushed: u64,
 }
@@ -56,7 +56,7 @@ struct Written {
     /// A note could not be written, and the file that requires it could not be removed.
     failed: bool,
     /// The same for a file that is still being written: it must not be published.
-    spoilt: bool,
+    poisoned: bool,
 }
 
 /// The position where a new file begins: later notes may concern changes that are not in it.
@@ -64,10 +64,10 @@ struct Written {
 pub(super) struct Cut(usize);
 
 impl Journal {
-    pub(super) fn new(place: Place) -> Self {
-        Self(Arc::new(Inner {
-            place,
-            armed: AtomicBool::new(false),
+    pub(super) fn new(paths: SnapshotPaths) -> Self {
+        Self(Arc::new(JournalInner {
+            paths,
+            active: AtomicBool::new(false),
             queue: Mutex::default(),
             written: Mutex::default(),
             long: Notify::new(),
@@ -75,8 +75,8 @@ impl Journal {
     }
 
     /// Continues the journal of an earlier process, beside a file that stays.
-    pub(super) fn go_on(&self, notes: Vec<Note>) -> io::Result<()> {
-        self.0.armed.store(true, SeqCst);
+    pub(super) fn resume(&self, notes: Vec<Note>) -> io::Result<()> {
+        self.0.active.store(true, SeqCst);
         let mut written = self.written();
         written.notes = notes;
         self.rewrite(&mut written)
@@ -85,7 +85,7 @@ impl Journal {
     /// Records a change of a session; returns when no file can undo it. `note` is called only if
     /// there is a file.
     pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
-        if !self.0.armed.load(SeqCst) {
+        if !self.0.active.load(SeqCst) {
             return Ok(());
         }
         let (journal, note) = (self.clone(), note());
@@ -101,9 +101,9 @@ impl Journal {
     /// Starts a new file. `needs`: the file requires a journal beside it. From now on every end and
     /// every rotation is recorded.
     pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
-        self.0.armed.store(true, SeqCst);
+        self.0.active.store(true, SeqCst);
         let mut written = self.written();
-        written.spoilt = false;
+        written.poisoned = false;
         if needs && written.file.is_none() {
             self.rewrite(&mut written)?;
         }
@@ -117,14 +117,15 @@ impl Journal {
         publish: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
         let mut written = self.written();
-        if written.spoilt {
+        if written.poisoned {
             return Err(io::Error::other("the journal beside it cannot be written"));
         }
         publish()?;
         written.notes.drain(..cut.0);
-        let rewritten = match written.notes.is_empty() && written.file.is_none() {
-            true => Ok(()),
-            false => self.rewrite(&mut written),
+        let rewritten = if written.notes.is_empty() && written.file.is_none() {
+            Ok(())
+        } else {
+            self.rewrite(&mut written)
         };
         match rewritten {
             Ok(()) => written.failed = false,
@@ -133,7 +134,7 @@ impl Journal {
                 tracing::warn!(cause = %error, "the journal of ended sessions cannot be shortened");
             }
             Err(error) => {
-                self.disarm(&mut written, &error);
+                self.deactivate(&mut written, &error);
                 return Err(error);
             }
         }
@@ -159,14 +160,15 @@ impl Journal {
             let appended = self.append(&mut written, notes);
             written.failed = failed;
             if let Err(error) = appended {
-                self.disarm(&mut written, &error);
+                self.deactivate(&mut written, &error);
             }
         }
-        match written.failed {
-            true => Err(io::Error::other(
+        if written.failed {
+            Err(io::Error::other(
                 "the journal of ended sessions cannot be written",
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 
@@ -184,29 +186,29 @@ impl Journal {
         file.sync_data()
     }
 
-    /// The journal cannot be written: removes the file that could bring sessions back.
-    fn disarm(&self, written: &mut Written, error: &io::Error) {
-        written.spoilt = true;
+    /// The journal cannot be written: removes the file that could restore ended sessions.
+    fn deactivate(&self, written: &mut Written, error: &io::Error) {
+        written.poisoned = true;
         written.file = None;
-        let place = &self.0.place;
-        match place.remove(&place.file) {
+        let paths = &self.0.paths;
+        match paths.remove(&paths.file) {
             Ok(()) => {
-                self.0.armed.store(false, SeqCst);
+                self.0.active.store(false, SeqCst);
                 tracing::error!(
-                    file = %place.file.display(),
+                    file = %paths.file.display(),
                     cause = %error,
-                    "the journal of ended sessions cannot be written; the snapshot was removed, so \
-                     that it cannot bring them back"
+                    "cannot write the journal of ended sessions; the snapshot was removed, because it \
+                     could restore them"
                 );
             }
             Err(second) => {
                 written.failed = true;
                 tracing::error!(
-                    file = %place.file.display(),
+                    file = %paths.file.display(),
                     cause = %error,
                     removal = %second,
-                    "the journal of ended sessions cannot be written, and the snapshot not be \
-                     removed: logouts are not acknowledged"
+                    "cannot write the journal or remove the snapshot; logouts fail until the disk is \
+                     writable"
                 );
             }
         }
@@ -214,11 +216,11 @@ impl Journal {
 
     /// Writes a journal with exactly the current notes.
     fn rewrite(&self, written: &mut Written) -> io::Result<()> {
-        let place = &self.0.place;
-        let mut file = place.create(&place.journal_temporary)?;
+        let paths = &self.0.paths;
+        let mut file = paths.create(&paths.journal_temporary)?;
         file.write_all(&start(&written.notes)?)?;
         file.sync_all()?;
-        place.publish(&place.journal_temporary, &place.journal)?;
+        paths.publish(&paths.journal_temporary, &paths.journal)?;
         written.file = Some(file);
         Ok(())
     }

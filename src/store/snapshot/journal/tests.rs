@@ -4,7 +4,7 @@ use std::time::Duration;
 use super::format::parse;
 use super::*;
 use crate::session::{Credential, Root, UserKey, Version};
-use crate::store::snapshot::sample::{NOW, credential, key, version};
+use crate::store::snapshot::format::fixtures::{NOW, credential, key, version};
 
 fn journal(batches: &[&[Note]]) -> Vec<u8> {
     let mut bytes = start(batches[0]).expect("they fit");
@@ -39,7 +39,7 @@ fn notes(numbers: std::ops::Range<u8>) -> Vec<Note> {
 
 /// Equal on every call with the same number.
 fn rotated(number: u8) -> Note {
-    Note::rotated_at(key(1, number), &credential(number), (NOW, NOW))
+    Note::rotated_at(key(1, number), &credential(number), NOW, NOW)
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_note_with_too_long_a_history_is_damage() {
     details.history = vec![version(1); 5];
     let written = credential(1);
     let hostile = Credential::from_parts(written.hash, written.absolute_deadline, details);
-    let hostile = Note::rotated_at(key(1, 1), &hostile, (NOW, NOW));
+    let hostile = Note::rotated_at(key(1, 1), &hostile, NOW, NOW);
     let bytes = journal(&[&[hostile], &[ended(2)]]);
     assert_eq!(parse(&bytes), None);
 }
@@ -130,7 +130,7 @@ fn a_note_has_the_room_that_a_credential_needs() {
             crate::session::Timestamp::NEVER,
             details,
         );
-        Note::rotated_at(key(1, 1), &credential, (NOW, NOW))
+        Note::rotated_at(key(1, 1), &credential, NOW, NOW)
     };
     let bytes = start(&[largest(4)]).expect("it fits");
     assert_eq!(parse(&bytes), Some(vec![largest(4)]));
@@ -140,18 +140,18 @@ fn a_note_has_the_room_that_a_credential_needs() {
 /// A journal of format 1 contains keys that no record has any more.
 #[test]
 fn a_journal_of_format_1_is_refused() {
-    let directory = Directory::new("older");
-    let place = directory.place();
-    std::fs::write(&place.journal, b"DSENDED1").expect("it can be written");
-    match read(&place) {
-        Found::Unreadable(why) => assert_eq!(why, "its format is version 1, not 2"),
+    let directory = JournalDirectory::new("older");
+    let paths = directory.paths();
+    std::fs::write(&paths.journal, b"DSENDED1").expect("it can be written");
+    match read(&paths) {
+        JournalContents::Unreadable(why) => assert_eq!(why, "its format is version 1, not 2"),
         other => panic!("expected a refusal, found {other:?}"),
     }
 }
 
-struct Directory(std::path::PathBuf);
+struct JournalDirectory(std::path::PathBuf);
 
-impl Directory {
+impl JournalDirectory {
     fn new(name: &str) -> Self {
         let name = format!("journal-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
@@ -159,39 +159,39 @@ impl Directory {
         Self(path)
     }
 
-    fn place(&self) -> Place {
-        Place::new(&self.0.join("sessions")).expect("it names a file")
+    fn paths(&self) -> SnapshotPaths {
+        SnapshotPaths::new(&self.0.join("sessions")).expect("it names a file")
     }
 }
 
-impl Drop for Directory {
+impl Drop for JournalDirectory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
-fn found(place: &Place) -> Vec<Root> {
-    match read(place) {
-        Found::Notes(notes) => notes.into_iter().map(|note| note.key).collect(),
+fn found(paths: &SnapshotPaths) -> Vec<Root> {
+    match read(paths) {
+        JournalContents::Notes(notes) => notes.into_iter().map(|note| note.key).collect(),
         other => panic!("expected a journal, found {other:?}"),
     }
 }
 
 #[tokio::test]
 async fn without_a_file_nothing_is_noted() {
-    let directory = Directory::new("unarmed");
-    let journal = Journal::new(directory.place());
+    let directory = JournalDirectory::new("unarmed");
+    let journal = Journal::new(directory.paths());
     journal
         .note(|| ended(1))
         .await
         .expect("there is nothing to do");
-    assert!(matches!(read(&directory.place()), Found::Nothing));
+    assert!(matches!(read(&directory.paths()), JournalContents::Nothing));
 }
 
 #[tokio::test]
 async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
-    let directory = Directory::new("noted");
-    let journal = Journal::new(directory.place());
+    let directory = JournalDirectory::new("noted");
+    let journal = Journal::new(directory.paths());
     journal.begin(false).expect("it can be written");
     let notes = (0..50).map(|number| {
         let journal = journal.clone();
@@ -200,7 +200,7 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
     for note in notes.collect::<Vec<_>>() {
         note.await.expect("no panic").expect("it can be written");
     }
-    let mut found = found(&directory.place());
+    let mut found = found(&directory.paths());
     found.sort();
     assert_eq!(found, keys(0..50));
 }
@@ -208,29 +208,29 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
 /// A session that ends while a file is written may be in that file.
 #[tokio::test]
 async fn a_new_file_forgets_only_what_had_ended_before_it_was_begun() {
-    let directory = Directory::new("cut");
-    let journal = Journal::new(directory.place());
-    journal.go_on(ends(0..2)).expect("it can be written");
+    let directory = JournalDirectory::new("cut");
+    let journal = Journal::new(directory.paths());
+    journal.resume(ends(0..2)).expect("it can be written");
     journal.note(|| ended(2)).await.expect("it can be written");
     let cut = journal.begin(true).expect("it can be written");
     journal.note(|| ended(3)).await.expect("it can be written");
     journal.finish(cut, || Ok(())).expect("it can be written");
-    assert_eq!(found(&directory.place()), keys(3..4));
+    assert_eq!(found(&directory.paths()), keys(3..4));
 }
 
 #[tokio::test]
 async fn a_file_without_a_journal_is_removed_and_one_under_way_does_not_appear() {
-    let directory = Directory::new("spoilt");
-    let place = directory.place();
-    std::fs::write(&place.file, "sessions").expect("it can be written");
+    let directory = JournalDirectory::new("spoilt");
+    let paths = directory.paths();
+    std::fs::write(&paths.file, "sessions").expect("it can be written");
     // This path cannot be written.
-    let mut blocked = place.clone();
+    let mut blocked = paths.clone();
     blocked.journal_temporary = Path::new("/proc/no/such").to_owned();
     let journal = Journal::new(blocked);
     let cut = journal.begin(false).expect("nothing is written yet");
     let noted = journal.note(|| ended(1)).await;
     noted.expect("nothing can bring the session back any more");
-    assert!(!place.file.exists());
+    assert!(!paths.file.exists());
     let appeared = journal.finish(cut, || panic!("it must not appear"));
     assert!(appeared.is_err());
 }

@@ -7,9 +7,9 @@ use crate::{MemoryStore, SessionStore, SnapshotStore};
 
 use super::*;
 
-struct Directory(PathBuf);
+struct SaveDirectory(PathBuf);
 
-impl Directory {
+impl SaveDirectory {
     fn new(name: &str) -> Self {
         let name = format!("save-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
@@ -22,7 +22,7 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
+impl Drop for SaveDirectory {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
@@ -51,7 +51,7 @@ async fn find(store: &impl SessionStore, key: &Root) -> Option<Arc<Record>> {
 /// the missing ones.
 #[tokio::test]
 async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
-    let directory = Directory::new("part");
+    let directory = SaveDirectory::new("part");
     let hasty = directory.builder().save_timeout(Duration::from_nanos(1));
     let store = hasty
         .open(MemoryStore::new())
@@ -64,7 +64,7 @@ async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
 
     let store = directory.builder().open(MemoryStore::new()).await;
     let store = store.expect("it can be opened");
-    assert_eq!(store.loaded().quarantined, None);
+    assert_eq!(store.load_report().quarantined, None);
     assert!(find(&store, &first).await.is_some());
     assert!(find(&store, &second).await.is_none());
 }
@@ -72,7 +72,7 @@ async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
 /// F-06. A complete earlier file is not replaced by a partial one.
 #[tokio::test]
 async fn a_part_does_not_take_the_place_of_a_whole_file() {
-    let directory = Directory::new("whole");
+    let directory = SaveDirectory::new("whole");
     let hasty = directory.builder().save_timeout(Duration::from_nanos(1));
     let store = hasty
         .open(MemoryStore::new())
@@ -80,17 +80,17 @@ async fn a_part_does_not_take_the_place_of_a_whole_file() {
         .expect("it can be opened");
     create(&store, 0).await;
     create(&store, 9).await;
-    let path = &store.shared.place.file;
+    let path = &store.shared.paths.file;
     fs::write(path, "whole").expect("it can be written");
     store.shared.write().expect_err("there is no time");
     assert_eq!(fs::read(path).expect("it is there"), b"whole");
-    assert!(!store.shared.place.temporary.exists());
+    assert!(!store.shared.paths.temporary.exists());
 }
 
 /// F-06. The call returns in time, even if the disk is slow.
 #[tokio::test]
 async fn a_call_takes_no_longer_than_it_may() {
-    let directory = Directory::new("late");
+    let directory = SaveDirectory::new("late");
     let hasty = directory.builder().save_timeout(Duration::from_millis(50));
     let store = hasty
         .open(MemoryStore::new())

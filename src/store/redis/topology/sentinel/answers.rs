@@ -1,0 +1,201 @@
+//! The primaries that the sentinels currently name, and the precedence of their answers.
+
+use crate::store::redis::url::Address;
+
+/// The answers of all sentinels.
+#[derive(Debug)]
+pub(super) struct SentinelAnswers(Vec<SentinelState>);
+
+/// A sentinel's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NamedPrimary {
+    /// The election that made this server the primary. Larger is later, among the answers of one
+    /// set of sentinels.
+    pub(super) epoch: u64,
+    pub(super) address: Address,
+}
+
+#[derive(Debug, Default)]
+struct SentinelState {
+    /// `None` while the sentinel cannot be asked.
+    named: Option<NamedPrimary>,
+    /// The epoch of the last answer.
+    epoch: u64,
+    /// The number of times that the sentinel has restarted its count of elections.
+    restarts: u32,
+}
+
+/// A server, and the answers that name it.
+struct PrimaryCandidate {
+    address: Address,
+    epoch: u64,
+    votes: usize,
+    is_known: bool,
+}
+
+impl SentinelAnswers {
+    pub(super) fn new(sentinels: usize) -> Self {
+        Self((0..sentinels).map(|_| SentinelState::default()).collect())
+    }
+
+    /// Records an answer. Returns `true` if it differs from the previous one.
+    pub(super) fn record(&mut self, sentinel: usize, named: NamedPrimary) -> bool {
+        let state = &mut self.0[sentinel];
+        if named.epoch < state.epoch {
+            state.restarts += 1;
+        }
+        state.epoch = named.epoch;
+        let changed = state.named.as_ref() != Some(&named);
+        state.named = Some(named);
+        changed
+    }
+
+    /// Records that the sentinel cannot be asked. Returns `true` if it had an answer.
+    pub(super) fn withdraw(&mut self, sentinel: usize) -> bool {
+        self.0[sentinel].named.take().is_some()
+    }
+
+    /// The servers that are currently named, once for each sentinel.
+    pub(super) fn addresses(&self) -> Vec<Address> {
+        let named = self.0.iter().filter_map(|state| state.named.as_ref());
+        named.map(|named| named.address.clone()).collect()
+    }
+
+    /// The servers that are currently named, by descending precedence. A server for which `are_one`
+    /// finds that it is the `known` one keeps its address.
+    pub(super) fn ranking(
+        &mut self,
+        known: Option<&Address>,
+        are_one: impl Fn(&Address, &Address) -> bool,
+    ) -> Vec<Address> {
+        let mut candidates: Vec<PrimaryCandidate> = Vec::new();
+        for named in self.0.iter().filter_map(|state| state.named.as_ref()) {
+            let same = candidates
+                .iter_mut()
+                .find(|candidate| are_one(&candidate.address, &named.address));
+            if let Some(candidate) = same {
+                candidate.votes += 1;
+                candidate.epoch = candidate.epoch.max(named.epoch);
+                continue;
+            }
+            let known = known.filter(|known| are_one(known, &named.address));
+            candidates.push(PrimaryCandidate {
+                address: known.unwrap_or(&named.address).clone(),
+                epoch: named.epoch,
+                votes: 1,
+                is_known: known.is_some(),
+            });
+        }
+        if candidates.len() == 1 {
+            // They agree: from here on their epochs are compared again.
+            for state in &mut self.0 {
+                state.restarts = 0;
+            }
+        }
+        let by_epoch = self.count_together();
+        candidates.sort_by_key(|candidate| {
+            let support = if by_epoch {
+                (candidate.epoch, candidate.votes as u64)
+            } else {
+                (candidate.votes as u64, candidate.epoch)
+            };
+            std::cmp::Reverse((support.0, candidate.is_known, support.1))
+        });
+        let addresses = candidates.into_iter().map(|candidate| candidate.address);
+        addresses.collect()
+    }
+
+    /// Returns `true` if the epochs of all answers can be compared.
+    fn count_together(&self) -> bool {
+        let mut restarts = self
+            .0
+            .iter()
+            .filter(|state| state.named.is_some())
+            .map(|state| state.restarts);
+        let first = restarts.next();
+        restarts.all(|restarts| Some(restarts) == first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(name: &str) -> Address {
+        Address::parse(name, 1).expect("it is one")
+    }
+
+    fn named(epoch: u64, name: &str) -> NamedPrimary {
+        NamedPrimary {
+            epoch,
+            address: address(name),
+        }
+    }
+
+    fn ranking(answers: &mut SentinelAnswers, known: &str) -> Vec<String> {
+        let ranking = answers.ranking(Some(&address(known)), |one, other| one == other);
+        ranking.into_iter().map(|address| address.host).collect()
+    }
+
+    ///
+    #[test]
+    fn after_a_failover_the_latest_election_counts() {
+        let mut answers = SentinelAnswers::new(3);
+        for sentinel in 0..3 {
+            assert!(answers.record(sentinel, named(7, "old")));
+        }
+        assert!(!answers.record(0, named(7, "old")));
+        assert_eq!(ranking(&mut answers, "old"), ["old"]);
+        assert!(answers.record(1, named(8, "new")));
+        assert_eq!(ranking(&mut answers, "old"), ["new", "old"]);
+    }
+
+    ///
+    #[test]
+    fn repaired_sentinels_count_anew() {
+        let mut answers = SentinelAnswers::new(3);
+        for sentinel in 0..3 {
+            answers.record(sentinel, named(7, "old"));
+        }
+        answers.record(0, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["old", "new"]);
+        answers.record(1, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["new", "old"]);
+        answers.record(2, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["new"]);
+        // From then on elections are compared again.
+        answers.record(2, named(1, "newer"));
+        assert_eq!(ranking(&mut answers, "new"), ["newer", "new"]);
+    }
+
+    ///
+    #[test]
+    fn sentinels_that_cannot_be_asked_do_not_count() {
+        let mut answers = SentinelAnswers::new(3);
+        for sentinel in 0..3 {
+            answers.record(sentinel, named(7, "old"));
+        }
+        assert!(answers.withdraw(1));
+        assert!(!answers.withdraw(1));
+        answers.withdraw(2);
+        answers.record(0, named(0, "new"));
+        assert_eq!(ranking(&mut answers, "old"), ["new"]);
+    }
+
+    ///
+    #[test]
+    fn one_server_with_two_names_keeps_the_one_that_is_known() {
+        let mut answers = SentinelAnswers::new(3);
+        answers.record(0, named(3, "host"));
+        answers.record(1, named(3, "10.0.0.1"));
+        answers.record(2, named(3, "host"));
+        for known in ["host", "10.0.0.1"] {
+            let ranking = answers.ranking(Some(&address(known)), |_, _| true);
+            assert_eq!(ranking, [address(known)]);
+        }
+        // If that cannot be determined, the choice does not alternate.
+        for known in ["host", "10.0.0.1"] {
+            assert_eq!(ranking(&mut answers, known)[0], known);
+        }
+    }
+}
