@@ -87,12 +87,12 @@ pub use error::{
     SessionError, SessionErrorKind, SetupError, SetupErrorKind, StoreError, StoreErrorKind,
 };
 pub use events::{Lagged, SessionEvents};
+pub use middleware::cookie::route::{Affinity, Route};
 pub use middleware::cookie::{Persistence, SameSite, Secure, SessionCookie};
 pub use middleware::header::SessionHeader;
 pub use middleware::layer::SessionLayer;
 pub use middleware::limits::Limits;
 pub use middleware::peek::Peek;
-pub use middleware::route::{Affinity, Route};
 pub use middleware::session::Session;
 pub use middleware::session_data::{SessionData, SessionDataMut};
 pub use session::attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};

@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use super::{StoreError, StoreErrorKind};
 use crate::session::Name;
-use crate::session::json::{DecodeError, EncodeError};
+use crate::session::codec::{DecodeError, EncodeError};
 
 /// The error of a session operation.
 ///

@@ -3,10 +3,10 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::cookie::headers;
+use super::cookie::route::Route;
 use super::cookie::{self, Candidates, Content, IsSecure, Persistence, SessionCookie};
-use super::head;
 use super::header::SessionHeader;
-use super::route::Route;
 use crate::session::SessionId;
 
 /// Where a layer reads ids, and where it writes them.
@@ -111,10 +111,10 @@ impl Carrier {
     /// Says to caches that the response depends on the id.
     pub(super) fn vary(&self, headers: &mut HeaderMap) {
         if self.cookie().is_some() {
-            head::vary(headers, HeaderValue::from_static("Cookie"));
+            headers::vary(headers, HeaderValue::from_static("Cookie"));
         }
         if let Some(header) = self.header() {
-            head::vary(headers, header_name(header).into());
+            headers::vary(headers, header_name(header).into());
         }
     }
 
@@ -132,11 +132,11 @@ impl Carrier {
             };
             let other = word.removes_other.then(|| cookie.removal_for_host(secure));
             let line = cookie.header(content, secure);
-            head::set_cookie(headers, cookie.name(), other.flatten(), line);
+            headers::set_cookie(headers, cookie.name(), other.flatten(), line);
         }
         if let Some(header) = self.header().filter(|_| answer.header) {
             let value = SessionHeader::value(word.id.map(|(id, _)| id), word.route);
-            head::set_header(headers, header_name(header), value);
+            headers::set_header(headers, header_name(header), value);
         }
     }
 }

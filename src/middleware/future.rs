@@ -10,9 +10,9 @@ use http::{HeaderValue, Response};
 use pin_project_lite::pin_project;
 
 use super::body::ResponseBody;
-use super::complete::Complete;
 use super::keep_alive::KeepAlive;
-use super::request_session::{Closing, RequestSession};
+use super::request::{Closing, RequestSession};
+use super::run_to_completion::Complete;
 use crate::error::SessionError;
 
 pin_project! {

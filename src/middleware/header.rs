@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::route::{self, Route};
+use super::cookie::route::{self, Route};
 use crate::error::{SetupError, SetupErrorKind};
 use crate::session::SessionId;
 

@@ -6,7 +6,7 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use super::request_session::{MISSING_LAYER, RequestSession};
+use super::request::{MISSING_LAYER, RequestSession};
 use super::session::Session;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{AttributeName, AttributeOf, Root, Timestamp, UserKey};

@@ -9,7 +9,7 @@ use tower_service::Service;
 use super::body::ResponseBody;
 use super::config::Config;
 use super::future::ResponseFuture;
-use super::request_session::RequestSession;
+use super::request::RequestSession;
 
 /// A service that provides a session to the requests it passes on; made by
 /// [`SessionLayer`](crate::SessionLayer).

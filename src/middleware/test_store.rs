@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::carrier::Answer;
 use super::layer::SessionLayer;
-use super::request_session::RequestSession;
+use super::request::RequestSession;
 use super::session::Session;
 use super::state::Found;
 use crate::clock;

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Version;
 use super::{
     AttributeEntry, Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value,
-    is_reserved, json, shown,
+    codec, is_reserved, shown,
 };
 
 /// An entry of an index.
@@ -64,7 +64,8 @@ pub(crate) fn prolong(changes: &mut Changes, lifetime: Duration) {
 }
 
 pub(crate) fn put(changes: &mut Changes, key: &Root, entry: &IndexEntry) {
-    let value = json::encode(entry, ENTRY_MAX).expect("an entry has a short label and two numbers");
+    let value =
+        codec::encode(entry, ENTRY_MAX).expect("an entry has a short label and two numbers");
     changes.insert(Name::from(&*key.to_string()), value);
 }
 
@@ -116,7 +117,7 @@ impl Record {
             .filter_map(|register| {
                 Some(Listed {
                     key: Root::parse(&register.name)?,
-                    entry: json::decode(register.value.as_ref()?).ok()?,
+                    entry: codec::decode(register.value.as_ref()?).ok()?,
                     is_ended: register.version < ended,
                 })
             })

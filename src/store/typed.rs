@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::erased::ErasedStore;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{
-    AttributeOf, Changes, Name, Outcome, Record, Root, Storable, Value, is_reserved, json,
+    AttributeOf, Changes, Name, Outcome, Record, Root, Storable, Value, codec, is_reserved,
 };
 
 impl Value {
@@ -21,7 +21,7 @@ impl Value {
     /// [`Encode`](crate::SessionErrorKind::Encode) if it would not read back equal, and
     /// [`TooLarge`](crate::SessionErrorKind::TooLarge) beyond 256 MiB.
     pub fn encode<T: Storable + ?Sized>(value: &T) -> Result<Self, SessionError> {
-        Ok(json::encode(value, VALUE_MAX)?)
+        Ok(codec::encode(value, VALUE_MAX)?)
     }
 
     /// Decodes a value that [`encode`](Self::encode) has made or a handler has stored.
@@ -30,7 +30,7 @@ impl Value {
     ///
     /// [`Decode`](crate::SessionErrorKind::Decode) if it is not a `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, SessionError> {
-        Ok(json::decode(self)?)
+        Ok(codec::decode(self)?)
     }
 }
 

@@ -8,7 +8,10 @@
 //! This module does not decide when a cookie is sent, and it never repeats what a client sent.
 
 mod builder;
-mod read;
+pub(crate) mod headers;
+mod parse;
+pub(crate) mod persistence;
+pub(crate) mod route;
 mod secure;
 
 use std::time::Duration;
@@ -16,10 +19,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Uri};
 
 pub use self::builder::SessionCookieBuilder;
-pub(crate) use self::read::{Candidate, Candidates, read};
+pub(crate) use self::parse::{Candidate, Candidates, read};
+use self::route::Route;
 pub(crate) use self::secure::IsSecure;
 pub use self::secure::Secure;
-use super::route::{self, Route};
 use crate::session::SessionId;
 
 /// The cookie that carries the session id, and its attributes.

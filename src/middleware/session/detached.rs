@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::middleware::request_session::RequestSession;
+use crate::middleware::request::RequestSession;
 
 /// State shared by the detached handles of an exchange: with the last of them, it warns of writes
 /// that were not saved.

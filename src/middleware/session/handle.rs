@@ -9,9 +9,9 @@ use tracing::error;
 
 use super::detached::Detached;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::request_session::{MISSING_LAYER, RequestSession};
+use crate::middleware::request::{MISSING_LAYER, RequestSession};
 use crate::middleware::state::State;
-use crate::session::{AttributeName, AttributeOf, Storable, Value, is_reserved, json};
+use crate::session::{AttributeName, AttributeOf, Storable, Value, codec, is_reserved};
 
 /// A visitor's session, as seen by one request.
 ///
@@ -224,7 +224,7 @@ impl Session {
     ) -> Result<Value, SessionError> {
         not_reserved(name)?;
         let max_bytes = self.exchange.config().limits.attribute_bytes;
-        json::encode(value, max_bytes)
+        codec::encode(value, max_bytes)
             .map_err(|error| SessionError::from(error).with_attribute(name))
     }
 }
@@ -242,7 +242,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     name: &str,
     value: Option<Value>,
 ) -> Result<Option<T>, SessionError> {
-    let value = value.map(|value| json::decode(&value)).transpose();
+    let value = value.map(|value| codec::decode(&value)).transpose();
     value.map_err(|error| SessionError::from(error).with_attribute(name))
 }
 

@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::error::SessionError;
-use crate::middleware::route::{self, Route};
+use crate::middleware::cookie::route::{self, Route};
 use crate::session::{Root, SessionId};
 
 impl Session {

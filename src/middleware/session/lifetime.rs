@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Session;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::complete::Complete;
 use crate::middleware::cookie::Persistence;
+use crate::middleware::run_to_completion::Complete;
 use crate::middleware::timeout::Timeout;
 use crate::session::Timestamp;
 

@@ -20,7 +20,7 @@ use std::sync::{Arc, MutexGuard};
 pub use self::handle::Session;
 pub(super) use self::handle::decode;
 use super::config::Config;
-use super::request_session::RequestSession;
+use super::request::RequestSession;
 use super::state::State;
 
 // Access of the middleware to what is behind a handle.

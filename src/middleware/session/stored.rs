@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::complete::Complete;
+use crate::middleware::run_to_completion::Complete;
 use crate::middleware::state::Update;
 
 impl Session {

@@ -7,7 +7,7 @@ use super::{State, Stored};
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
 use crate::middleware::cookie::Persistence;
-use crate::middleware::remember;
+use crate::middleware::cookie::persistence;
 use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version, is_reserved};
 
 /// The changes sent to the store in one step.
@@ -195,7 +195,7 @@ impl State {
 
     /// Stages how long the browser is to keep the cookie, if that is set or is not the default.
     fn stage_persistence(&mut self, config: &Config) {
-        if self.stored.is_none() && self.staged.written(remember::NAME).is_none() {
+        if self.stored.is_none() && self.staged.written(persistence::NAME).is_none() {
             let usual = config.carrier.persistence();
             if usual != Persistence::BrowserSession {
                 self.persistence.get_or_insert(usual);
@@ -203,8 +203,8 @@ impl State {
         }
         if let Some(persistence) = self.persistence.take() {
             self.size = None;
-            let value = remember::value(persistence);
-            self.staged.insert(remember::NAME.into(), value);
+            let value = persistence::value(persistence);
+            self.staged.insert(persistence::NAME.into(), value);
         }
     }
 

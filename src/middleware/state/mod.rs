@@ -7,7 +7,7 @@
 
 mod commit;
 mod guard;
-mod stage;
+mod staging;
 
 use std::mem;
 use std::sync::Arc;
@@ -16,12 +16,12 @@ use std::time::Duration;
 pub(super) use self::commit::{BatchLogin, Rest, Update};
 use self::guard::Guards;
 pub(super) use self::guard::Origin;
-use self::stage::Size;
+use self::staging::Size;
 use super::carrier::Answer;
 use super::config::Config;
 use super::cookie::Persistence;
-use super::remember;
-use super::route::{Received, Route};
+use super::cookie::persistence;
+use super::cookie::route::{Received, Route};
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{
     AttributeEntry, Changes, Name, Record, Root, SecretHash, SessionId, UserKey, Value, Version,
@@ -188,7 +188,7 @@ impl State {
         self.client = Some(lead.id);
         self.requested = lead.requested;
         self.id = Some(lead.id);
-        self.persistence = remember::renewal(&record, config.carrier.persistence());
+        self.persistence = persistence::renewal(&record, config.carrier.persistence());
         self.stale_cookie = lead.misrouted || self.persistence.is_some();
         self.user = record.user();
         self.stored = Some(Stored {
@@ -393,7 +393,7 @@ impl State {
 
     fn persistence(&self, config: &Config) -> Persistence {
         self.persistence
-            .or_else(|| remember::read(self.value(remember::NAME)?))
+            .or_else(|| persistence::read(self.value(persistence::NAME)?))
             .unwrap_or_else(|| config.carrier.persistence())
     }
 }

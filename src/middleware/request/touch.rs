@@ -9,7 +9,7 @@ use super::RequestSession;
 use super::store_call::{failed, traced};
 use crate::clock;
 use crate::error::SessionError;
-use crate::middleware::complete::Complete;
+use crate::middleware::run_to_completion::Complete;
 use crate::middleware::state::Stored;
 use crate::session::Root;
 

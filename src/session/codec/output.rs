@@ -6,7 +6,7 @@ use std::io::Write as _;
 use serde::Serializer;
 
 use super::EncodeError;
-use super::write::{Bounded, BoundedText};
+use super::bounded::{Bounded, BoundedText};
 
 /// JSON being written.
 #[derive(Debug)]

@@ -13,10 +13,10 @@
 //! Errors name the cause and never the value: values are the user's data, and errors are logged.
 //! Therefore serde's own messages, which quote values, are not kept.
 
+mod bounded;
 mod key;
 mod output;
-mod ser;
-mod write;
+mod serializer;
 
 use std::error::Error;
 use std::fmt;

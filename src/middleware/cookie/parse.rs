@@ -12,7 +12,7 @@ use http::HeaderMap;
 use http::header::COOKIE;
 use memchr::memchr2;
 
-use crate::middleware::route::{self, Received, Route};
+use crate::middleware::cookie::route::{self, Received, Route};
 use crate::session::SessionId;
 
 /// The session ids received with a request, in their order.

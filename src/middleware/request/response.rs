@@ -7,8 +7,8 @@ use tracing::warn;
 
 use super::RequestSession;
 use crate::middleware::carrier::Word;
-use crate::middleware::complete::Complete;
-use crate::middleware::route::{Affinity, Route};
+use crate::middleware::cookie::route::{Affinity, Route};
+use crate::middleware::run_to_completion::Complete;
 use crate::middleware::state::{CookieAction, Rest};
 use crate::session::Root;
 

@@ -4,8 +4,8 @@ use tracing::{debug, warn};
 
 use super::RequestSession;
 use crate::error::SessionError;
+use crate::middleware::cookie::route::Affinity;
 use crate::middleware::cookie::{Candidate, Candidates};
-use crate::middleware::route::Affinity;
 use crate::middleware::state::{Found, LoadedSession, PresentedId};
 use crate::session::{Loaded, Timestamp};
 
