@@ -150,7 +150,7 @@ impl From<DecodeError> for SessionError {
 
 impl SessionErrorKind {
     /// The fixed message, which is safe to show to clients.
-    pub(crate) const fn words(self) -> &'static str {
+    pub(crate) const fn message(self) -> &'static str {
         match self {
             Self::Encode => "a session attribute cannot be encoded",
             Self::Decode => "a session attribute is not of the expected type",
@@ -173,7 +173,7 @@ impl SessionErrorKind {
 
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.words())?;
+        f.write_str(self.kind.message())?;
         match &self.attribute {
             Some(name) => write!(f, ": {name:?}"),
             None => Ok(()),

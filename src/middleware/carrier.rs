@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use super::cookie::headers;
 use super::cookie::route::Route;
-use super::cookie::{self, Candidates, Content, IsSecure, Persistence, SessionCookie};
+use super::cookie::{self, CookieValue, IdCandidates, IsSecure, Persistence, SessionCookie};
 use super::header::SessionHeader;
 use crate::session::SessionId;
 
@@ -21,7 +21,7 @@ pub(super) enum Carrier {
 
 /// Where a response carries the id, which depends on the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct IdPlacement {
     cookie: bool,
     header: bool,
     secure: IsSecure,
@@ -29,7 +29,7 @@ pub(super) struct Answer {
 
 /// What a response says of the session's id.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Word<'a> {
+pub(super) struct ResponseId<'a> {
     /// The id; `None`: there is no session any more.
     pub(super) id: Option<(&'a SessionId, Persistence)>,
     pub(super) route: Option<&'a Route>,
@@ -37,7 +37,7 @@ pub(super) struct Word<'a> {
     pub(super) removes_other: bool,
 }
 
-impl Answer {
+impl IdPlacement {
     /// Returns `true` if the response sets a cookie, whose `Secure` is a guess.
     pub(super) const fn is_guess(self) -> bool {
         self.cookie && self.secure.is_guess
@@ -88,24 +88,28 @@ impl Carrier {
     }
 
     /// The ids that a request presents, and where its response carries one.
-    pub(super) fn read<'h>(&self, uri: &Uri, headers: &'h HeaderMap) -> (Candidates<'h>, Answer) {
-        let (mut candidates, mut answer) = (Candidates::default(), Answer::default());
+    pub(super) fn read<'h>(
+        &self,
+        uri: &Uri,
+        headers: &'h HeaderMap,
+    ) -> (IdCandidates<'h>, IdPlacement) {
+        let (mut candidates, mut placement) = (IdCandidates::default(), IdPlacement::default());
         if let Some(cookie) = self.cookie() {
-            candidates = cookie::read(headers, cookie.name());
-            answer.secure = cookie.is_secure(uri, headers);
-            answer.cookie = !candidates.is_empty();
+            candidates = cookie::parse(headers, cookie.name());
+            placement.secure = cookie.is_secure(uri, headers);
+            placement.cookie = !candidates.is_empty();
         }
         if let Some(header) = self.header() {
-            answer.header = headers.contains_key(header.header_name());
+            placement.header = headers.contains_key(header.header_name());
             for line in headers.get_all(header.header_name()) {
                 candidates.add_line(line.as_bytes());
             }
         }
-        if !answer.cookie && !answer.header {
-            answer.cookie = self.cookie().is_some();
-            answer.header = self.header().is_some();
+        if !placement.cookie && !placement.header {
+            placement.cookie = self.cookie().is_some();
+            placement.header = self.header().is_some();
         }
-        (candidates, answer)
+        (candidates, placement)
     }
 
     /// Says to caches that the response depends on the id.
@@ -119,23 +123,30 @@ impl Carrier {
     }
 
     /// The one function that writes an id into a response, or that there is none any more.
-    pub(super) fn write(&self, headers: &mut HeaderMap, answer: Answer, word: Word<'_>) {
-        let secure = answer.secure.secure;
-        if let Some(cookie) = self.cookie().filter(|_| answer.cookie) {
-            let content = match word.id {
-                None => Content::Removal,
-                Some((id, persistence)) => Content::Session {
+    pub(super) fn write(
+        &self,
+        headers: &mut HeaderMap,
+        placement: IdPlacement,
+        response_id: ResponseId<'_>,
+    ) {
+        let secure = placement.secure.secure;
+        if let Some(cookie) = self.cookie().filter(|_| placement.cookie) {
+            let content = match response_id.id {
+                None => CookieValue::Removal,
+                Some((id, persistence)) => CookieValue::Session {
                     id,
-                    route: word.route,
+                    route: response_id.route,
                     persistence,
                 },
             };
-            let other = word.removes_other.then(|| cookie.removal_for_host(secure));
+            let other = response_id
+                .removes_other
+                .then(|| cookie.removal_for_host(secure));
             let line = cookie.header(content, secure);
             headers::set_cookie(headers, cookie.name(), other.flatten(), line);
         }
-        if let Some(header) = self.header().filter(|_| answer.header) {
-            let value = SessionHeader::value(word.id.map(|(id, _)| id), word.route);
+        if let Some(header) = self.header().filter(|_| placement.header) {
+            let value = SessionHeader::value(response_id.id.map(|(id, _)| id), response_id.route);
             headers::set_header(headers, header_name(header), value);
         }
     }

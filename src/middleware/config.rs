@@ -9,7 +9,7 @@ use super::cookie::SessionCookie;
 use super::cookie::route::{Affinity, Route};
 use super::hint::Hint;
 use super::limits::Limits;
-use super::misrouted::Turnovers;
+use super::misrouted::MisroutedRequests;
 use super::timeout::Timeout;
 use crate::error::{SessionError, SessionErrorKind, StoreError};
 use crate::session::{Changes, Login, Record, Root, SecretHash, Timestamp, UserKey};
@@ -31,7 +31,7 @@ pub(super) struct Config {
     /// Number of sessions that a user may have. `refuses_excess` decides what happens to more.
     pub(super) user_sessions: usize,
     pub(super) refuses_excess: bool,
-    pub(super) turnovers: Turnovers,
+    pub(super) misrouted_requests: MisroutedRequests,
     pub(super) hint: Hint,
 }
 
@@ -50,7 +50,7 @@ impl Config {
             limits: Limits::default(),
             user_sessions: USER_SESSIONS,
             refuses_excess: false,
-            turnovers: Turnovers::default(),
+            misrouted_requests: MisroutedRequests::default(),
             hint: Hint::default(),
         }
     }

@@ -361,7 +361,7 @@ impl SessionLayer {
     #[doc(alias = "failovers")]
     #[must_use]
     pub fn misrouted_requests(&self) -> u64 {
-        self.config.turnovers.get()
+        self.config.misrouted_requests.get()
     }
 
     /// Returns the configuration.

@@ -20,12 +20,12 @@ pub(crate) mod limits;
 mod misrouted;
 pub(crate) mod peek;
 mod request;
+mod rollback;
 mod run_to_completion;
 mod service;
 pub(crate) mod session;
 pub(crate) mod session_data;
 mod state;
-mod take_back;
 #[cfg(feature = "testing")]
 mod test_store;
 mod timeout;

@@ -41,12 +41,12 @@ impl Peek {
     ///
     /// Dropping the future changes nothing.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = RequestSession::of(&parts.extensions) else {
+        let Some(request) = RequestSession::of(&parts.extensions) else {
             error!(message = MISSING_LAYER);
             return Err(SessionErrorKind::MissingLayer.into());
         };
-        exchange.peek(&parts.uri, &parts.headers).await?;
-        Ok(Self(Session::of(exchange)))
+        request.peek(&parts.uri, &parts.headers).await?;
+        Ok(Self(Session::of(request)))
     }
 
     /// Reads an attribute, as [`Session::get`].

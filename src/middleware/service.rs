@@ -44,7 +44,7 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         // Inner services that log the request do not log the id.
         self.config.carrier.hide(request.headers_mut());
-        let exchange = RequestSession::begin(&self.config, request.extensions_mut());
-        ResponseFuture::new(self.inner.call(request), exchange)
+        let session = RequestSession::begin(&self.config, request.extensions_mut());
+        ResponseFuture::new(self.inner.call(request), session)
     }
 }

@@ -14,7 +14,7 @@ use crate::store::users;
 impl RequestSession {
     /// Deletes the session. Returns `true` if there was one.
     pub(crate) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
-        let _turn = self.turn().await;
+        let _lock = self.commit_lock().await;
         let (key, user, existed) = {
             let state = self.state();
             if state.is_superseded() {
@@ -34,7 +34,7 @@ impl RequestSession {
         if let (Some(key), Some(user), true) = (key, user, existed) {
             users::forget(&*self.config.store, &user, &[key]).await;
         }
-        self.state().restart();
+        self.state().reset();
         Ok(existed || rivals)
     }
 

@@ -6,10 +6,10 @@ use http::HeaderMap;
 use tracing::warn;
 
 use super::RequestSession;
-use crate::middleware::carrier::Word;
+use crate::middleware::carrier::ResponseId;
 use crate::middleware::cookie::route::{Affinity, Route};
-use crate::middleware::run_to_completion::Complete;
-use crate::middleware::state::{CookieAction, Rest};
+use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::state::{CookieAction, OnResponse};
 use crate::session::Root;
 
 /// The work that the response has to wait for.
@@ -18,7 +18,7 @@ pub(crate) enum Closing {
     Untouched,
     /// None.
     Settled,
-    Storing(Complete<()>),
+    Storing(RunToCompletion<()>),
 }
 
 impl RequestSession {
@@ -34,10 +34,12 @@ impl RequestSession {
             state.close()
         };
         match rest {
-            Rest::Untouched => Closing::Untouched,
-            Rest::Nothing => Closing::Settled,
-            Rest::Confirm => Closing::Storing(Complete::new(self.clone().confirm())),
-            Rest::Commit => Closing::Storing(Complete::new(self.clone().commit_last())),
+            OnResponse::Unused => Closing::Untouched,
+            OnResponse::Clean => Closing::Settled,
+            OnResponse::Confirm => Closing::Storing(RunToCompletion::new(self.clone().confirm())),
+            OnResponse::Commit => {
+                Closing::Storing(RunToCompletion::new(self.clone().commit_last()))
+            }
         }
     }
 
@@ -56,15 +58,15 @@ impl RequestSession {
 
     /// Writes the response headers: that the response depends on the cookie, and the cookie if it
     /// changes.
-    pub(crate) fn sign(&self, headers: &mut HeaderMap) {
-        let notice = self.state().notice(&self.config);
-        self.report_cookie(notice, headers);
+    pub(crate) fn write_headers(&self, headers: &mut HeaderMap) {
+        let action = self.state().cookie_action(&self.config);
+        self.write_id(action, headers);
     }
 
     /// The same for a response that replaces the handler's because the commit has failed.
-    pub(crate) fn sign_failure(&self, headers: &mut HeaderMap) {
-        let notice = self.state().notice_of_rotation(&self.config);
-        self.report_cookie(notice, headers);
+    pub(crate) fn write_headers_on_error(&self, headers: &mut HeaderMap) {
+        let action = self.state().cookie_action_on_error(&self.config);
+        self.write_id(action, headers);
     }
 
     /// The route that the session's cookie should name.
@@ -78,26 +80,26 @@ impl RequestSession {
         Some(owner.unwrap_or_else(|| here.clone()))
     }
 
-    fn report_cookie(&self, notice: Option<CookieAction>, headers: &mut HeaderMap) {
+    fn write_id(&self, action: Option<CookieAction>, headers: &mut HeaderMap) {
         self.config.carrier.vary(headers);
-        let Some(notice) = notice else { return };
-        let (answer, is_new, removes_other) = {
+        let Some(action) = action else { return };
+        let (placement, is_new, removes_other) = {
             let state = self.state();
-            (state.answer(), state.is_new(), state.has_ended_rivals())
+            (state.placement(), state.is_new(), state.has_ended_rivals())
         };
-        if is_new && answer.is_guess() {
+        if is_new && placement.is_guess() {
             self.config.hint.issued();
         }
-        let session = match &notice {
+        let session = match &action {
             CookieAction::Removal => None,
             CookieAction::Session(id, persistence) => Some((id, *persistence)),
         };
         let route = session.and_then(|(id, _)| self.route(&id.key()));
-        let word = Word {
+        let response_id = ResponseId {
             id: session,
             route: route.as_ref(),
             removes_other,
         };
-        self.config.carrier.write(headers, answer, word);
+        self.config.carrier.write(headers, placement, response_id);
     }
 }

@@ -9,14 +9,14 @@ use super::RequestSession;
 use super::store_call::{failed, traced};
 use crate::clock;
 use crate::error::SessionError;
-use crate::middleware::run_to_completion::Complete;
+use crate::middleware::run_to_completion::RunToCompletion;
 use crate::middleware::state::Stored;
 use crate::session::Root;
 
 impl RequestSession {
     /// Records a use of the session.
     pub(crate) async fn use_now(self: Arc<Self>) -> Result<(), SessionError> {
-        let _turn = self.turn().await;
+        let _lock = self.commit_lock().await;
         match self.current().await? {
             Some((key, record)) if self.config.is_touch_due(&record, clock::now()) => {
                 self.touch(&key).await
@@ -37,8 +37,8 @@ impl RequestSession {
     }
 
     /// Records that the request is still running.
-    pub(crate) fn touch_again(self: &Arc<Self>) -> Complete<()> {
-        Complete::new(self.clone().use_again())
+    pub(crate) fn touch_again(self: &Arc<Self>) -> RunToCompletion<()> {
+        RunToCompletion::new(self.clone().use_again())
     }
 
     /// Records an access to the request's current session.

@@ -10,7 +10,7 @@ use tracing::error;
 use super::detached::Detached;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::request::{MISSING_LAYER, RequestSession};
-use crate::middleware::state::State;
+use crate::middleware::state::SessionState;
 use crate::session::{AttributeName, AttributeOf, Storable, Value, codec, is_reserved};
 
 /// A visitor's session, as seen by one request.
@@ -60,7 +60,7 @@ use crate::session::{AttributeName, AttributeOf, Storable, Value, codec, is_rese
 /// to it.
 #[derive(Clone)]
 pub struct Session {
-    pub(super) exchange: Arc<RequestSession>,
+    pub(super) request: Arc<RequestSession>,
     pub(super) detached: Option<Arc<Detached>>,
 }
 
@@ -83,12 +83,12 @@ impl Session {
     /// Dropping the future changes nothing, except that the access may already be recorded; the
     /// next call loads the session again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = RequestSession::of(&parts.extensions) else {
+        let Some(request) = RequestSession::of(&parts.extensions) else {
             error!(message = MISSING_LAYER);
             return Err(SessionErrorKind::MissingLayer.into());
         };
-        exchange.load(&parts.uri, &parts.headers).await?;
-        Ok(Self::of(exchange))
+        request.load(&parts.uri, &parts.headers).await?;
+        Ok(Self::of(request))
     }
 
     /// Reads an attribute. Returns `None` if there is none of that name.
@@ -126,7 +126,7 @@ impl Session {
         let name = name.as_name();
         let value = self.encode(name, value)?;
         let mut state = self.writable_state()?;
-        state.write(name, Some(value), self.exchange.config())
+        state.write(name, Some(value), self.request.config())
     }
 
     /// Removes an attribute. Returns `true` if it existed.
@@ -139,7 +139,7 @@ impl Session {
         not_reserved(name)?;
         let mut state = self.writable_state()?;
         let existed = state.value(name).is_some();
-        state.write(name, None, self.exchange.config())?;
+        state.write(name, None, self.request.config())?;
         Ok(existed)
     }
 
@@ -181,7 +181,7 @@ impl Session {
     pub fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.writable_state()?;
         for name in state.names() {
-            state.write(&name, None, self.exchange.config())?;
+            state.write(&name, None, self.request.config())?;
         }
         Ok(())
     }
@@ -205,13 +205,13 @@ impl Session {
     #[must_use]
     pub fn detached(&self) -> Self {
         self.state().detach();
-        let new = || Arc::new(Detached::of(self.exchange.clone()));
+        let new = || Arc::new(Detached::of(self.request.clone()));
         Self {
-            exchange: self.exchange.clone(),
+            request: self.request.clone(),
             detached: Some(self.detached.clone().unwrap_or_else(new)),
         }
     }
-    pub(super) fn writable_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+    pub(super) fn writable_state(&self) -> Result<MutexGuard<'_, SessionState>, SessionError> {
         let state = self.state();
         state.writable(self.detached.is_some())?;
         Ok(state)
@@ -223,7 +223,7 @@ impl Session {
         value: &T,
     ) -> Result<Value, SessionError> {
         not_reserved(name)?;
-        let max_bytes = self.exchange.config().limits.attribute_bytes;
+        let max_bytes = self.request.config().limits.attribute_bytes;
         codec::encode(value, max_bytes)
             .map_err(|error| SessionError::from(error).with_attribute(name))
     }

@@ -20,7 +20,7 @@ impl Session {
             let state = self.state();
             (state.id()?, state.key()?)
         };
-        Some(route::join(&id, self.exchange.route(&key).as_ref()))
+        Some(route::join(&id, self.request.route(&key).as_ref()))
     }
 
     /// Returns the route suffix of the session cookie that was sent with this request: the node

@@ -29,7 +29,7 @@ impl Session {
     /// # example(&Session::for_test()).unwrap();
     /// ```
     pub fn log_in(&self, user: &str) -> Result<(), SessionError> {
-        let (user, config) = (UserKey::of(user), self.exchange.config());
+        let (user, config) = (UserKey::of(user), self.request.config());
         self.state().log_in(user, None, config)
     }
 
@@ -40,7 +40,7 @@ impl Session {
     ///
     /// As [`log_in`](Self::log_in), and if the label is too long.
     pub fn log_in_with_label(&self, user: &str, label: &str) -> Result<(), SessionError> {
-        let (user, config) = (UserKey::of(user), self.exchange.config());
+        let (user, config) = (UserKey::of(user), self.request.config());
         self.state().log_in(user, Some(label), config)
     }
 

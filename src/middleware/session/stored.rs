@@ -2,8 +2,8 @@
 
 use super::Session;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::run_to_completion::Complete;
-use crate::middleware::state::Update;
+use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::state::AttributeUpdate;
 
 impl Session {
     /// Deletes the session. Returns `true` if there was one; a request with a former id has none.
@@ -25,7 +25,7 @@ impl Session {
     #[doc(alias = "flush")]
     #[doc(alias = "logout")]
     pub async fn invalidate(&self) -> Result<bool, SessionError> {
-        Complete::new(self.exchange.clone().end()).await
+        RunToCompletion::new(self.request.clone().end()).await
     }
 
     /// Stores all writes so far, without waiting for the end of the request.
@@ -56,7 +56,7 @@ impl Session {
     ///
     /// Once the future has been polled, the session is loaded even if the future is dropped.
     pub async fn reload(&self) -> Result<(), SessionError> {
-        Complete::new(self.exchange.clone().reload()).await
+        RunToCompletion::new(self.request.clone().reload()).await
     }
 
     /// Waits until another request has written the session or given it another id, and loads it, as
@@ -79,10 +79,10 @@ impl Session {
     ///
     /// Dropping the future loses no change.
     pub async fn changed(&self) -> Result<(), SessionError> {
-        self.exchange.changed().await
+        self.request.changed().await
     }
 
-    pub(super) fn commit(&self, update: Option<Update>) -> Complete<bool> {
-        Complete::new(self.exchange.clone().commit(update, false))
+    pub(super) fn commit(&self, update: Option<AttributeUpdate>) -> RunToCompletion<bool> {
+        RunToCompletion::new(self.request.clone().commit(update, false))
     }
 }

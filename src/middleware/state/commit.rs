@@ -3,7 +3,7 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::{State, Stored};
+use super::{SessionState, Stored};
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
 use crate::middleware::cookie::Persistence;
@@ -31,7 +31,7 @@ pub(crate) struct BatchLogin {
 
 /// A write that was computed from the attribute's previous value.
 #[derive(Clone, Debug)]
-pub(crate) struct Update {
+pub(crate) struct AttributeUpdate {
     pub(crate) name: Name,
     /// `None`: the attribute is removed.
     pub(crate) value: Option<Value>,
@@ -41,32 +41,33 @@ pub(crate) struct Update {
 
 /// The work that is left when the handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rest {
-    /// The session was never requested.
-    Untouched,
-    Nothing,
+pub(crate) enum OnResponse {
+    /// The session was never extracted: the response does not depend on it.
+    Unused,
+    /// None.
+    Clean,
     /// The cookie is to be sent again, if it still has the session's id.
     Confirm,
     Commit,
 }
 
-impl State {
+impl SessionState {
     /// Closes the session to writes that the response could not carry, and returns the work that is
     /// left for it.
-    pub(crate) fn close(&mut self) -> Rest {
+    pub(crate) fn close(&mut self) -> OnResponse {
         self.closed = true;
-        if !self.consulted {
-            Rest::Untouched
+        if !self.extracted {
+            OnResponse::Unused
         } else if self.is_pending()
             || self.in_flight.is_some()
             || self.dropped
             || self.guards.failure.is_some()
         {
-            Rest::Commit
+            OnResponse::Commit
         } else if self.sends_cookie_again() {
-            Rest::Confirm
+            OnResponse::Confirm
         } else {
-            Rest::Nothing
+            OnResponse::Clean
         }
     }
 
@@ -124,12 +125,12 @@ impl State {
     /// session.
     pub(crate) fn begin(
         &mut self,
-        update: Option<&Update>,
+        update: Option<&AttributeUpdate>,
         last: bool,
         config: &Config,
     ) -> Result<Option<Batch>, SessionError> {
         // A commit that panicked has left its batch here.
-        self.undo();
+        self.rollback();
         self.check_known()?;
         if let Some(failure) = self.guards.failure.take() {
             return Err(failure);
@@ -175,7 +176,7 @@ impl State {
                 Some(value) => changes.insert(update.name.clone(), value.clone()),
                 None => changes.remove(update.name.clone()),
             }
-            changes.expect(update.name.clone(), update.after);
+            changes.require_version(update.name.clone(), update.after);
         }
         if let Some(guard) = &guard {
             guard.apply(base.as_deref(), &mut changes);
@@ -195,7 +196,7 @@ impl State {
 
     /// Stages how long the browser is to keep the cookie, if that is set or is not the default.
     fn stage_persistence(&mut self, config: &Config) {
-        if self.stored.is_none() && self.staged.written(persistence::NAME).is_none() {
+        if self.stored.is_none() && self.staged.get(persistence::NAME).is_none() {
             let usual = config.carrier.persistence();
             if usual != Persistence::BrowserSession {
                 self.persistence.get_or_insert(usual);
@@ -244,8 +245,8 @@ impl State {
     /// Handles a rotation by another request. A login creates a session of its own from the staged
     /// changes, and this returns `true`; any other request can do nothing more, and its staged
     /// changes are dropped.
-    pub(crate) fn outpaced(&mut self, config: &Config) -> bool {
-        self.undo();
+    pub(crate) fn handle_superseded(&mut self, config: &Config) -> bool {
+        self.rollback();
         if self.login.is_none() {
             self.supersede();
             return false;
@@ -266,7 +267,7 @@ impl State {
     }
 
     /// The batch did not take effect: its changes are staged again, below those made since.
-    pub(crate) fn undo(&mut self) {
+    pub(crate) fn rollback(&mut self) {
         self.restore_guard();
         let Some(older) = self.in_flight.take() else {
             return;
@@ -287,8 +288,8 @@ impl State {
 
     /// The batch has taken effect, or may have, and does not count: its changes are staged again.
     /// They get another id, because the one that they had is taken back.
-    pub(crate) fn doubt(&mut self, config: &Config) {
-        self.undo();
+    pub(crate) fn rollback_with_new_id(&mut self, config: &Config) {
+        self.rollback();
         self.id = match &self.stored {
             Some(stored) if self.rotates().is_some() => Some(SessionId::with_root(stored.key())),
             Some(_) => self.id,
@@ -297,22 +298,22 @@ impl State {
     }
 
     /// The id of the session to be created is taken: draws another one.
-    pub(crate) fn rename(&mut self, config: &Config) {
-        self.undo();
+    pub(crate) fn redraw_id(&mut self, config: &Config) {
+        self.rollback();
         self.id = Some(config.store.new_id());
     }
 
     /// Another request has written before the batch: stages it again, on top of the newer record.
     /// Fails if the batch had a condition of its own, and drops the write that depends on it.
-    pub(crate) fn outrun(
+    pub(crate) fn rebase(
         &mut self,
         record: Arc<Record>,
         config: &Config,
     ) -> Result<(), SessionError> {
         let guard = self.guards.batch.take();
-        self.undo();
+        self.rollback();
         let refused = guard.map(|guard| self.refuse(&guard));
-        if record.user() != self.user && self.outpaced(config) {
+        if record.user() != self.user && self.handle_superseded(config) {
             return Ok(());
         }
         self.renew(record)?;
@@ -341,7 +342,7 @@ impl State {
     }
 
     /// This request has ended the session: later writes create a new one.
-    pub(crate) fn restart(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.drop_session();
         self.ended = false;
         self.superseded = false;

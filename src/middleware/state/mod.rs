@@ -1,6 +1,6 @@
 //! The state of one request's session, and the changes staged to it. No waiting, no HTTP.
 //!
-//! A [`State`] has three layers: the record as the store has it, a batch of changes on its way to
+//! A [`SessionState`] has three layers: the record as the store has it, a batch of changes on its way to
 //! the store, and the changes staged since. Reads look through them from the top. Everything else
 //! that a request can change is kept beside them, each in a field of its own, so that every order
 //! of insert, remove, cycle and invalidate has a defined result.
@@ -13,15 +13,15 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use self::commit::{BatchLogin, Rest, Update};
+pub(super) use self::commit::{AttributeUpdate, BatchLogin, OnResponse};
 use self::guard::Guards;
 pub(super) use self::guard::Origin;
 use self::staging::Size;
-use super::carrier::Answer;
+use super::carrier::IdPlacement;
 use super::config::Config;
 use super::cookie::Persistence;
 use super::cookie::persistence;
-use super::cookie::route::{Received, Route};
+use super::cookie::route::{Route, RouteBuf};
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{
     AttributeEntry, Changes, Name, Record, Root, SecretHash, SessionId, UserKey, Value, Version,
@@ -30,9 +30,9 @@ use crate::session::{
 
 /// One request's view of its session.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct SessionState {
     /// The session has been requested: the response depends on the cookie.
-    consulted: bool,
+    extracted: bool,
     /// The store has answered whether there is a session.
     loaded: bool,
     /// The request uses the session and does not only peek at it.
@@ -46,7 +46,7 @@ pub(super) struct State {
     /// The browser presented a former id of a session whose id was rotated.
     superseded: bool,
     /// Whether the response carries the id in a cookie, in a header, or in both.
-    answer: Answer,
+    placement: IdPlacement,
     /// The live session that the browser presented.
     client: Option<SessionId>,
     /// Live sessions that the browser presented, none of which is used because there are several.
@@ -56,7 +56,7 @@ pub(super) struct State {
     /// This request has deleted the rivals.
     ended_rivals: bool,
     /// The route of the presented cookie.
-    requested: Option<Received>,
+    requested: Option<RouteBuf>,
     /// The session is the one that the browser presented, even if its id has changed since.
     returned: bool,
     /// The browser has the right id, but the cookie is to be sent again for another reason.
@@ -104,23 +104,23 @@ pub(super) struct PresentedId {
     pub(super) id: SessionId,
     pub(super) key: Root,
     /// The cookie's route is not the one that it should name.
-    pub(super) misrouted: bool,
+    pub(super) is_route_stale: bool,
     /// The route that the cookie names.
-    pub(super) requested: Option<Received>,
+    pub(super) requested: Option<RouteBuf>,
     /// The cookie names a node other than this one, and this one has a route.
-    pub(super) turnover: bool,
+    pub(super) is_misrouted: bool,
 }
 
 /// The live session found under a presented id.
 #[derive(Debug)]
 pub(super) struct LoadedSession {
-    pub(super) lead: PresentedId,
+    pub(super) presented: PresentedId,
     pub(super) record: Arc<Record>,
 }
 
 /// The live sessions that a request presents.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum PresentedSessions {
     None,
     One(LoadedSession),
     /// Their keys; empty if there were more cookies than are looked up.
@@ -129,13 +129,13 @@ pub(super) enum Found {
     Superseded,
 }
 
-impl Found {
+impl PresentedSessions {
     /// Adds another live session.
     pub(super) fn with(self, shown: LoadedSession) -> Self {
-        let key = shown.lead.key;
+        let key = shown.presented.key;
         match self {
             Self::None | Self::Superseded => Self::One(shown),
-            Self::One(first) => Self::Several(vec![first.lead.key, key]),
+            Self::One(first) => Self::Several(vec![first.presented.key, key]),
             Self::Several(mut keys) => {
                 keys.push(key);
                 Self::Several(keys)
@@ -151,51 +151,56 @@ pub(super) enum CookieAction {
     Removal,
 }
 
-impl State {
+impl SessionState {
     /// Marks the session as requested. Returns `true` if it is still to be loaded.
-    pub(super) fn consult(&mut self) -> Result<bool, SessionError> {
+    pub(super) fn mark_extracted(&mut self) -> Result<bool, SessionError> {
         if self.loaded {
             return Ok(false);
         }
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
-        self.consulted = true;
+        self.extracted = true;
         Ok(true)
     }
 
     /// Records the store's answer. Returns `true` if it was recorded for the first time and the
     /// request is misrouted.
-    pub(super) fn load(&mut self, found: Found, answer: Answer, config: &Config) -> bool {
+    pub(super) fn load(
+        &mut self,
+        found: PresentedSessions,
+        placement: IdPlacement,
+        config: &Config,
+    ) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
-        self.answer = answer;
-        let LoadedSession { lead, record } = match found {
-            Found::None => return false,
-            Found::Superseded => {
+        self.placement = placement;
+        let LoadedSession { presented, record } = match found {
+            PresentedSessions::None => return false,
+            PresentedSessions::Superseded => {
                 self.superseded = true;
                 return false;
             }
-            Found::One(shown) => shown,
-            Found::Several(keys) => {
+            PresentedSessions::One(shown) => shown,
+            PresentedSessions::Several(keys) => {
                 self.rivals = keys;
                 self.ambiguous = true;
                 return false;
             }
         };
         self.returned = true;
-        self.client = Some(lead.id);
-        self.requested = lead.requested;
-        self.id = Some(lead.id);
+        self.client = Some(presented.id);
+        self.requested = presented.requested;
+        self.id = Some(presented.id);
         self.persistence = persistence::renewal(&record, config.carrier.persistence());
-        self.stale_cookie = lead.misrouted || self.persistence.is_some();
+        self.stale_cookie = presented.is_route_stale || self.persistence.is_some();
         self.user = record.user();
         self.stored = Some(Stored {
-            id: lead.id,
+            id: presented.id,
             record,
         });
-        lead.turnover
+        presented.is_misrouted
     }
 
     /// Marks the session as used. Returns `true` the first time.
@@ -237,8 +242,8 @@ impl State {
         self.ended_rivals
     }
 
-    pub(super) const fn answer(&self) -> Answer {
-        self.answer
+    pub(super) const fn placement(&self) -> IdPlacement {
+        self.placement
     }
 
     /// Returns `true` if the session's id or user has changed since this request was sent.
@@ -267,7 +272,7 @@ impl State {
     }
 
     pub(super) fn requested_route(&self) -> Option<Route> {
-        self.requested.map(Received::to_route)
+        self.requested.map(RouteBuf::to_route)
     }
 
     pub(super) fn id(&self) -> Option<SessionId> {
@@ -312,7 +317,7 @@ impl State {
         let stored = self.record().into_iter().flat_map(Record::entries);
         let in_flight = self.in_flight.iter().flat_map(Changes::writes);
         let mut names: Vec<_> = stored
-            .map(|register| &register.name)
+            .map(|entry| &entry.name)
             .chain(in_flight.map(|(name, _)| name))
             .chain(self.staged.writes().iter().map(|(name, _)| name))
             .filter(|name| !is_reserved(name) && self.value(name).is_some())
@@ -337,7 +342,7 @@ impl State {
     }
 
     /// The cookie for the response, now that everything is stored.
-    pub(super) fn notice(&self, config: &Config) -> Option<CookieAction> {
+    pub(super) fn cookie_action(&self, config: &Config) -> Option<CookieAction> {
         match &self.stored {
             _ if self.ended || self.superseded => None,
             Some(Stored { id, record }) => {
@@ -353,10 +358,10 @@ impl State {
 
     /// The cookie for the response after the last commit has failed: only a rotation by an earlier
     /// commit is announced. Without it, the browser would be logged out.
-    pub(super) fn notice_of_rotation(&self, config: &Config) -> Option<CookieAction> {
+    pub(super) fn cookie_action_on_error(&self, config: &Config) -> Option<CookieAction> {
         let stored = self.stored.as_ref().map(|stored| stored.id);
         let moved = self.returned && stored != self.client;
-        self.notice(config).filter(|_| moved)
+        self.cookie_action(config).filter(|_| moved)
     }
 
     /// The secret that a staged rotation replaces.
@@ -371,7 +376,7 @@ impl State {
 
     /// The value last written under a name: `None` if nothing was ever written.
     fn known(&self, name: &str) -> Option<Option<&Value>> {
-        self.staged.written(name).or_else(|| self.below(name))
+        self.staged.get(name).or_else(|| self.below(name))
     }
 
     /// The value last written under a name, ignoring staged changes.
@@ -380,15 +385,15 @@ impl State {
     }
 
     fn in_flight(&self, name: &str) -> Option<Option<&Value>> {
-        self.in_flight.as_ref()?.written(name)
+        self.in_flight.as_ref()?.get(name)
     }
 
     fn in_record(&self, name: &str) -> Option<Option<&Value>> {
-        Some(self.register(name)?.value.as_ref())
+        Some(self.entry(name)?.value.as_ref())
     }
 
-    fn register(&self, name: &str) -> Option<&AttributeEntry> {
-        self.record()?.register(name)
+    fn entry(&self, name: &str) -> Option<&AttributeEntry> {
+        self.record()?.entry(name)
     }
 
     fn persistence(&self, config: &Config) -> Persistence {

@@ -10,9 +10,9 @@ use super::output::{Json, Result, too_large};
 
 /// The position of a key.
 #[derive(Debug)]
-pub(super) struct Key<'a>(&'a mut Json);
+pub(super) struct MapKey<'a>(&'a mut Json);
 
-impl<'a> Key<'a> {
+impl<'a> MapKey<'a> {
     pub(super) const fn new(json: &'a mut Json) -> Self {
         Self(json)
     }
@@ -40,7 +40,7 @@ macro_rules! refused {
 
 type NoKey = Impossible<(), EncodeError>;
 
-impl Serializer for Key<'_> {
+impl Serializer for MapKey<'_> {
     type Ok = ();
     type Error = EncodeError;
     type SerializeSeq = NoKey;

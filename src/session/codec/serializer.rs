@@ -9,7 +9,7 @@ use serde::ser::{
 };
 
 use super::EncodeError;
-use super::key::Key;
+use super::key::MapKey;
 use super::output::{Json, Result, too_large};
 
 /// An array or an object being written.
@@ -290,7 +290,7 @@ impl SerializeMap for Compound<'_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result {
         self.separate()?;
-        key.serialize(Key::new(self.json))
+        key.serialize(MapKey::new(self.json))
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {

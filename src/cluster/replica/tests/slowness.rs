@@ -325,7 +325,7 @@ fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
     });
     let side = |name: &str| {
         let mut record = record(name, 1);
-        record.merge_register(&AttributeEntry {
+        record.merge_write(&AttributeEntry {
             value: Some(Value::from_bytes(vec![b'1'; 700])),
             ..register(name, 2)
         });
