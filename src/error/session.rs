@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
 use crate::session::Name;
 use crate::session::codec::{DecodeError, EncodeError};
 

@@ -3,10 +3,12 @@
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::cookie::headers;
-use super::cookie::route::Route;
-use super::cookie::{self, CookieValue, IdCandidates, IsSecure, Persistence, SessionCookie};
-use super::header::SessionHeader;
+use crate::middleware::cookie::headers;
+use crate::middleware::cookie::route::Route;
+use crate::middleware::cookie::{
+    self, CookieValue, IdCandidates, IsSecure, Persistence, SessionCookie,
+};
+use crate::middleware::header::SessionHeader;
 use crate::session::SessionId;
 
 /// Where a layer reads ids, and where it writes them.

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::carrier::Carrier;
-use super::commit_when::CommitWhen;
-use super::cookie::SessionCookie;
-use super::cookie::route::{Affinity, Route};
-use super::hint::Hint;
-use super::limits::Limits;
-use super::misrouted::MisroutedRequests;
-use super::timeout::Timeout;
 use crate::error::{SessionError, SessionErrorKind, StoreError};
+use crate::middleware::carrier::Carrier;
+use crate::middleware::commit_when::CommitWhen;
+use crate::middleware::cookie::SessionCookie;
+use crate::middleware::cookie::route::{Affinity, Route};
+use crate::middleware::hint::Hint;
+use crate::middleware::limits::Limits;
+use crate::middleware::misrouted::MisroutedRequests;
+use crate::middleware::timeout::Timeout;
 use crate::session::{Changes, Login, Record, Root, SecretHash, Timestamp, UserKey};
 use crate::store::erased::ErasedStore;
 use crate::store::users::{self, NewLogin};

@@ -9,11 +9,12 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use pin_project_lite::pin_project;
 
-use super::body::ResponseBody;
-use super::keep_alive::KeepAlive;
-use super::request::{Closing, RequestSession};
-use super::run_to_completion::RunToCompletion;
 use crate::error::SessionError;
+use crate::middleware::body::ResponseBody;
+use crate::middleware::keep_alive::KeepAlive;
+use crate::middleware::request::RequestSession;
+use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::state::OnResponse;
 
 pin_project! {
     /// The future of [`SessionService`](crate::middleware::SessionService): the handler's,
@@ -74,7 +75,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let response = match this.stage.as_mut().project() {
+            match this.stage.as_mut().project() {
                 ResponseStageProjection::Handling { handler } => {
                     let Poll::Ready(response) = handler.poll(cx) else {
                         if let Some(session) = this.session {
@@ -87,18 +88,21 @@ where
                         return Poll::Ready(Ok(response.map(ResponseBody::handler)));
                     };
                     let (commits, response) = session.config().commit_when.admits(response);
-                    match session.close(commits) {
-                        Closing::Untouched => response.map(ResponseBody::handler),
-                        Closing::Settled => with_headers(response, &session),
-                        Closing::Storing(commit) => {
-                            this.stage.set(ResponseStage::Storing {
-                                commit,
-                                session,
-                                response: Some(response),
-                            });
-                            continue;
+                    let commit = match session.close(commits) {
+                        OnResponse::Unused => {
+                            return Poll::Ready(Ok(response.map(ResponseBody::handler)));
                         }
-                    }
+                        OnResponse::Clean => {
+                            return Poll::Ready(Ok(with_headers(response, &session)));
+                        }
+                        OnResponse::Confirm => RunToCompletion::new(session.clone().confirm()),
+                        OnResponse::Commit => RunToCompletion::new(session.clone().commit_last()),
+                    };
+                    this.stage.set(ResponseStage::Storing {
+                        commit,
+                        session,
+                        response: Some(response),
+                    });
                 }
                 ResponseStageProjection::Storing {
                     commit,
@@ -109,13 +113,12 @@ where
                     let response = response
                         .take()
                         .expect("a completed future is not polled again");
-                    match stored {
+                    return Poll::Ready(Ok(match stored {
                         Ok(()) => with_headers(response, session),
                         Err(error) => error_response(error, session),
-                    }
+                    }));
                 }
-            };
-            return Poll::Ready(Ok(response));
+            }
         }
     }
 }

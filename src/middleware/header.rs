@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::cookie::route::{self, Route};
 use crate::error::{SetupError, SetupErrorKind};
+use crate::middleware::cookie::route::{self, Route};
 use crate::session::SessionId;
 
 /// A header of requests and responses that carries the session's id, in place of the cookie: for

@@ -14,8 +14,8 @@ use std::task::{Context, Poll, ready};
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
-use super::request::RequestSession;
-use super::run_to_completion::RunToCompletion;
+use crate::middleware::request::RequestSession;
+use crate::middleware::run_to_completion::RunToCompletion;
 
 /// The pending touch, or the timer before it, of a handler that waits.
 #[derive(Default)]

@@ -8,15 +8,15 @@ use std::time::Duration;
 use http::response::Parts;
 use tower_layer::Layer;
 
-use super::carrier::Carrier;
-use super::commit_when::CommitWhen;
-use super::config::Config;
-use super::cookie::SessionCookie;
-use super::cookie::route::{Affinity, Route};
-use super::header::SessionHeader;
-use super::limits::Limits;
-use super::service::SessionService;
-use super::timeout::Timeout;
+use crate::middleware::carrier::Carrier;
+use crate::middleware::commit_when::CommitWhen;
+use crate::middleware::config::Config;
+use crate::middleware::cookie::SessionCookie;
+use crate::middleware::cookie::route::{Affinity, Route};
+use crate::middleware::header::SessionHeader;
+use crate::middleware::limits::Limits;
+use crate::middleware::service::SessionService;
+use crate::middleware::timeout::Timeout;
 use crate::store::SessionStore;
 
 /// A `tower::Layer` that provides a [`Session`](crate::Session) to the wrapped service.

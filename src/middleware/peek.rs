@@ -6,9 +6,9 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use super::request::{MISSING_LAYER, RequestSession};
-use super::session::Session;
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::request::{MISSING_LAYER, RequestSession};
+use crate::middleware::session::Session;
 use crate::session::{AttributeName, AttributeOf, Root, Timestamp, UserKey};
 
 /// A visitor's session, read without counting as a use: a page that polls must not keep an absent

@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, sleep};
 use tracing::{debug, warn};
 
-use super::config::Config;
 use crate::clock;
+use crate::middleware::config::Config;
 use crate::session::{Changes, Loaded, Login, Outcome, Record, Root, Rotation};
 use crate::store::users;
 

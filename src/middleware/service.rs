@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::body::ResponseBody;
-use super::config::Config;
-use super::future::ResponseFuture;
-use super::request::RequestSession;
+use crate::middleware::body::ResponseBody;
+use crate::middleware::config::Config;
+use crate::middleware::future::ResponseFuture;
+use crate::middleware::request::RequestSession;
 
 /// A service that provides a session to the requests it passes on; made by
 /// [`SessionLayer`](crate::SessionLayer).

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::carrier::IdPlacement;
-use super::layer::SessionLayer;
-use super::request::RequestSession;
-use super::session::Session;
-use super::state::PresentedSessions;
 use crate::clock;
 use crate::error::StoreError;
+use crate::middleware::carrier::IdPlacement;
+use crate::middleware::layer::SessionLayer;
+use crate::middleware::request::RequestSession;
+use crate::middleware::session::Session;
+use crate::middleware::state::PresentedSessions;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 use crate::store::SessionStore;
 use crate::sync::lock;

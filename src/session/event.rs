@@ -1,8 +1,8 @@
 //! [`SessionEvent`]: the creation, rotation, end or expiry of a session, as it is reported.
 
 #[cfg(any(feature = "memory", feature = "replicated"))]
-use super::Record;
-use super::{Root, Timestamp, UserKey};
+use crate::session::Record;
+use crate::session::{Root, Timestamp, UserKey};
 
 /// Something that has happened to a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,9 +81,10 @@ impl SessionEventKind {
     /// How `record` expires.
     #[cfg(any(feature = "memory", feature = "replicated"))]
     pub(crate) fn expiry_of(record: &Record) -> Self {
-        Self::Expired(match record.expires_at() < record.absolute_deadline() {
-            true => EndReason::Idle,
-            false => EndReason::Absolute,
+        Self::Expired(if record.expires_at() < record.absolute_deadline() {
+            EndReason::Idle
+        } else {
+            EndReason::Absolute
         })
     }
 }

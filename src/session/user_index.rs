@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "replicated")]
-use super::Version;
-use super::{
+use crate::session::Version;
+use crate::session::{
     AttributeEntry, Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value,
     codec, is_reserved, shown,
 };

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::Persistence;
 use crate::clock;
+use crate::middleware::cookie::Persistence;
 use crate::session::{Record, Timestamp, Value, codec};
 
 /// The attribute that stores the [`Persistence`] of a session.

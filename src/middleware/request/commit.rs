@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tracing::{debug, debug_span};
 
-use super::RequestSession;
-use super::store_call::{failed, traced};
 use crate::error::{SessionError, SessionErrorKind, StoreError, StoreErrorKind};
+use crate::middleware::request::RequestSession;
+use crate::middleware::request::store_call::{failed, traced};
 use crate::middleware::rollback::Rollback;
 use crate::middleware::state::{AttributeUpdate, BatchLogin, Stored};
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SessionId, UserKey};
@@ -170,8 +170,10 @@ impl RequestSession {
     /// Returns `true` if the stored session is still as the request has loaded it, and `changes`
     /// would leave it as it is.
     async fn is_unchanged(&self, id: &SessionId, changes: &Changes) -> Result<bool, SessionError> {
-        let current = self.fetch(&id.key(), None).await;
-        let current = current.inspect_err(|_| self.state().rollback())?;
+        let current = self
+            .fetch(&id.key(), None)
+            .await
+            .inspect_err(|_| self.state().rollback())?;
         Ok(match current.into_live() {
             Some(record) if changes.are_in(&record) => {
                 let stored = Stored { id: *id, record };
@@ -182,20 +184,21 @@ impl RequestSession {
         })
     }
 
-    pub(super) async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
+    /// Stores the remaining changes before the response is sent.
+    pub(crate) async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
         if !self.clone().commit(None, true).await? {
             return Err(SessionErrorKind::Conflict.into());
         }
         // A login may have been answered while the other holders acknowledged this commit.
         let sends_again = self.state().sends_cookie_again();
-        match sends_again {
-            true => self.confirm().await,
-            false => Ok(()),
+        if sends_again {
+            self.confirm().await?;
         }
+        Ok(())
     }
 
     /// Ensures that a cookie that is to be sent again still has the session's id.
-    pub(super) async fn confirm(self: Arc<Self>) -> Result<(), SessionError> {
+    pub(crate) async fn confirm(self: Arc<Self>) -> Result<(), SessionError> {
         let id = self.state().stored().map(|stored| stored.id);
         let Some(id) = id else { return Ok(()) };
         let found = self.fetch(&id.key(), Some(&id.hash())).await;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tracing::debug_span;
 
-use super::RequestSession;
-use super::store_call::{failed, traced};
 use crate::error::SessionError;
+use crate::middleware::request::RequestSession;
+use crate::middleware::request::store_call::{failed, traced};
 use crate::middleware::state::Stored;
 use crate::session::{EndReason, Root};
 use crate::store::users;
@@ -51,8 +51,8 @@ impl RequestSession {
     }
 
     async fn end_stored(&self, key: &Root) -> Result<bool, SessionError> {
-        let ended = self.config.store.delete(key, EndReason::Logout);
-        let ended = traced(ended, || debug_span!("session_end", %key)).await;
-        ended.map_err(|error| failed(key, error))
+        let deletion = self.config.store.delete(key, EndReason::Logout);
+        let existed = traced(deletion, || debug_span!("session_end", %key)).await;
+        existed.map_err(|error| failed(key, error))
     }
 }

@@ -18,12 +18,11 @@ use std::time::Duration;
 use http::{Extensions, HeaderMap, Uri};
 use tokio::time::{sleep, timeout};
 
-pub(super) use self::response::Closing;
-use super::carrier::Carrier;
-use super::config::Config;
-use super::state::{SessionState, Stored};
 use crate::clock;
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::carrier::Carrier;
+use crate::middleware::config::Config;
+use crate::middleware::state::{SessionState, Stored};
 use crate::session::{Record, Root, Timestamp};
 use crate::sync::lock;
 

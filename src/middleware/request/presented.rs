@@ -2,10 +2,10 @@
 
 use tracing::{debug, warn};
 
-use super::RequestSession;
 use crate::error::SessionError;
 use crate::middleware::cookie::route::Affinity;
 use crate::middleware::cookie::{IdCandidate, IdCandidates};
+use crate::middleware::request::RequestSession;
 use crate::middleware::state::{LoadedSession, PresentedId, PresentedSessions};
 use crate::session::{Loaded, Timestamp};
 
@@ -64,13 +64,13 @@ impl RequestSession {
                 .route(&key)
                 .is_some_and(|route| !candidate.carries(Some(&route)));
         let here = self.config.route.as_ref();
-        let requested = candidate.route(here);
-        let elsewhere = |here| requested.is_some_and(|route| !route.names(here));
+        let requested_route = candidate.route(here);
+        let elsewhere = |here| requested_route.is_some_and(|route| !route.names(here));
         PresentedId {
             id: *candidate.id(),
             key,
             is_route_stale,
-            requested,
+            requested_route,
             is_misrouted: here.is_some_and(elsewhere),
         }
     }

@@ -1,46 +1,24 @@
 //! The response to a request: what it waits for, and what it says of the session.
 
-use std::sync::Arc;
-
 use http::HeaderMap;
 use tracing::warn;
 
-use super::RequestSession;
 use crate::middleware::carrier::ResponseId;
 use crate::middleware::cookie::route::{Affinity, Route};
-use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::request::RequestSession;
 use crate::middleware::state::{CookieAction, OnResponse};
 use crate::session::Root;
 
-/// The work that the response has to wait for.
-pub(crate) enum Closing {
-    /// None; the response does not depend on a session.
-    Untouched,
-    /// None.
-    Settled,
-    Storing(RunToCompletion<()>),
-}
-
 impl RequestSession {
-    /// Closes the session to writes and starts to store the remaining changes.
+    /// Closes the session to writes, and returns the work that is left for the response.
     ///
     /// Staged changes are dropped first, unless the response `commits`.
-    pub(crate) fn close(self: &Arc<Self>, commits: bool) -> Closing {
-        let rest = {
-            let mut state = self.state();
-            if !commits {
-                state.discard();
-            }
-            state.close()
-        };
-        match rest {
-            OnResponse::Unused => Closing::Untouched,
-            OnResponse::Clean => Closing::Settled,
-            OnResponse::Confirm => Closing::Storing(RunToCompletion::new(self.clone().confirm())),
-            OnResponse::Commit => {
-                Closing::Storing(RunToCompletion::new(self.clone().commit_last()))
-            }
+    pub(crate) fn close(&self, commits: bool) -> OnResponse {
+        let mut state = self.state();
+        if !commits {
+            state.discard();
         }
+        state.close()
     }
 
     /// Closes the session to writes: no response will carry them.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
-use super::RequestSession;
 use crate::clock;
 use crate::error::{SessionError, StoreError, StoreErrorKind};
+use crate::middleware::request::RequestSession;
 use crate::session::{Loaded, Root, SecretHash, Timestamp};
 use crate::store::erased::Answer;
 
@@ -29,10 +29,10 @@ impl RequestSession {
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Result<(Loaded, Timestamp), SessionError> {
-        let loaded = self.config.store.load(key, secret);
-        let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
+        let load = self.config.store.load(key, secret);
+        let answer = traced(load, || debug_span!("session_load", %key)).await;
         let now = clock::now();
-        let loaded = match loaded.map_err(|error| failed(key, error))? {
+        let loaded = match answer.map_err(|error| failed(key, error))? {
             Loaded::Live(record) if !self.config.admits(&record, now) => Loaded::Absent,
             loaded => loaded,
         };

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tracing::debug_span;
 
-use super::RequestSession;
-use super::store_call::{failed, traced};
 use crate::clock;
 use crate::error::SessionError;
+use crate::middleware::request::RequestSession;
+use crate::middleware::request::store_call::{failed, traced};
 use crate::middleware::run_to_completion::RunToCompletion;
 use crate::middleware::state::Stored;
 use crate::session::Root;
@@ -51,8 +51,8 @@ impl RequestSession {
     }
 
     pub(super) async fn touch(&self, key: &Root) -> Result<(), SessionError> {
-        let touched = self.config.store.touch(key);
-        let touched = traced(touched, || debug_span!("session_touch", %key)).await;
+        let touch = self.config.store.touch(key);
+        let touched = traced(touch, || debug_span!("session_touch", %key)).await;
         touched.map_err(|error| failed(key, error))
     }
 }

@@ -7,9 +7,9 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use super::detached::Detached;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::request::{MISSING_LAYER, RequestSession};
+use crate::middleware::session::detached::Detached;
 use crate::middleware::state::SessionState;
 use crate::session::{AttributeName, AttributeOf, Storable, Value, codec, is_reserved};
 

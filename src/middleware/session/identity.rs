@@ -1,8 +1,8 @@
 //! The id of a session, and what the request has presented of it.
 
-use super::Session;
 use crate::error::SessionError;
 use crate::middleware::cookie::route::{self, Route};
+use crate::middleware::session::Session;
 use crate::session::{Root, SessionId};
 
 impl Session {

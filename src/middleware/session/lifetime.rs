@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Session;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::cookie::Persistence;
 use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::session::Session;
 use crate::middleware::timeout::Timeout;
 use crate::session::Timestamp;
 

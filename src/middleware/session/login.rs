@@ -1,7 +1,7 @@
 //! The user of a session: login and logout.
 
-use super::Session;
 use crate::error::SessionError;
+use crate::middleware::session::Session;
 use crate::session::UserKey;
 
 impl Session {

@@ -19,9 +19,9 @@ use std::sync::{Arc, MutexGuard};
 
 pub use self::handle::Session;
 pub(super) use self::handle::decode;
-use super::config::Config;
-use super::request::RequestSession;
-use super::state::SessionState;
+use crate::middleware::config::Config;
+use crate::middleware::request::RequestSession;
+use crate::middleware::state::SessionState;
 
 // Access of the middleware to what is behind a handle.
 impl Session {

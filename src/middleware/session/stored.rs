@@ -1,8 +1,8 @@
 //! The session as the store has it: saving, loading again, waiting for a change, and deletion.
 
-use super::Session;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::session::Session;
 use crate::middleware::state::AttributeUpdate;
 
 impl Session {
@@ -39,9 +39,10 @@ impl Session {
     ///
     /// Once the future has been polled, the changes are stored even if the future is dropped.
     pub async fn save(&self) -> Result<(), SessionError> {
-        match self.commit(None).await? {
-            true => Ok(()),
-            false => Err(SessionErrorKind::Conflict.into()),
+        if self.commit(None).await? {
+            Ok(())
+        } else {
+            Err(SessionErrorKind::Conflict.into())
         }
     }
 

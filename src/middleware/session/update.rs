@@ -7,8 +7,8 @@ use std::convert::Infallible;
 
 use serde::de::DeserializeOwned;
 
-use super::handle::{Session, decode, not_reserved};
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::session::handle::{Session, decode, not_reserved};
 use crate::middleware::state::AttributeUpdate;
 use crate::session::{AttributeOf, Name, Storable, Value};
 use crate::store::typed::{UPDATE_TRIES_MAX, backoff};

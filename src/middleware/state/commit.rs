@@ -3,11 +3,10 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::{SessionState, Stored};
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
-use crate::middleware::cookie::Persistence;
-use crate::middleware::cookie::persistence;
+use crate::middleware::cookie::{Persistence, persistence};
+use crate::middleware::state::{SessionState, Stored};
 use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version, is_reserved};
 
 /// The changes sent to the store in one step.
@@ -254,7 +253,7 @@ impl SessionState {
         self.stored = None;
         self.user = None;
         self.size = None;
-        self.requested = None;
+        self.requested_route = None;
         self.returned = false;
         self.id = Some(config.store.new_id());
         true
@@ -353,7 +352,7 @@ impl SessionState {
 
     fn drop_session(&mut self) {
         self.id = None;
-        self.requested = None;
+        self.requested_route = None;
         self.stored = None;
         self.guards.losses += 1;
         self.drop_changes();

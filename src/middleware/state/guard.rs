@@ -4,9 +4,9 @@
 //! store still has the value that it was computed from. A commit has at most one condition, so a
 //! batch carries the write of one guard, and those of further guards follow one by one.
 
-use super::SessionState;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
+use crate::middleware::state::SessionState;
 use crate::session::{Changes, Name, Record, Value};
 
 /// The conditions of a request's writes.

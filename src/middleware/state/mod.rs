@@ -7,6 +7,7 @@
 
 mod commit;
 mod guard;
+mod presented_sessions;
 mod staging;
 
 use std::mem;
@@ -16,13 +17,13 @@ use std::time::Duration;
 pub(super) use self::commit::{AttributeUpdate, BatchLogin, OnResponse};
 use self::guard::Guards;
 pub(super) use self::guard::Origin;
+pub(super) use self::presented_sessions::{LoadedSession, PresentedId, PresentedSessions};
 use self::staging::Size;
-use super::carrier::IdPlacement;
-use super::config::Config;
-use super::cookie::Persistence;
-use super::cookie::persistence;
-use super::cookie::route::{Route, RouteBuf};
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::carrier::IdPlacement;
+use crate::middleware::config::Config;
+use crate::middleware::cookie::route::{Route, RouteBuf};
+use crate::middleware::cookie::{Persistence, persistence};
 use crate::session::{
     AttributeEntry, Changes, Name, Record, Root, SecretHash, SessionId, UserKey, Value, Version,
     is_reserved,
@@ -31,7 +32,7 @@ use crate::session::{
 /// One request's view of its session.
 #[derive(Debug, Default)]
 pub(super) struct SessionState {
-    /// The session has been requested: the response depends on the cookie.
+    /// The session has been extracted: the response depends on the cookie.
     extracted: bool,
     /// The store has answered whether there is a session.
     loaded: bool,
@@ -56,7 +57,7 @@ pub(super) struct SessionState {
     /// This request has deleted the rivals.
     ended_rivals: bool,
     /// The route of the presented cookie.
-    requested: Option<RouteBuf>,
+    requested_route: Option<RouteBuf>,
     /// The session is the one that the browser presented, even if its id has changed since.
     returned: bool,
     /// The browser has the right id, but the cookie is to be sent again for another reason.
@@ -98,52 +99,6 @@ impl Stored {
     }
 }
 
-/// An id that a browser has presented.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PresentedId {
-    pub(super) id: SessionId,
-    pub(super) key: Root,
-    /// The cookie's route is not the one that it should name.
-    pub(super) is_route_stale: bool,
-    /// The route that the cookie names.
-    pub(super) requested: Option<RouteBuf>,
-    /// The cookie names a node other than this one, and this one has a route.
-    pub(super) is_misrouted: bool,
-}
-
-/// The live session found under a presented id.
-#[derive(Debug)]
-pub(super) struct LoadedSession {
-    pub(super) presented: PresentedId,
-    pub(super) record: Arc<Record>,
-}
-
-/// The live sessions that a request presents.
-#[derive(Debug)]
-pub(super) enum PresentedSessions {
-    None,
-    One(LoadedSession),
-    /// Their keys; empty if there were more cookies than are looked up.
-    Several(Vec<Root>),
-    /// No live session, but one whose id was rotated.
-    Superseded,
-}
-
-impl PresentedSessions {
-    /// Adds another live session.
-    pub(super) fn with(self, shown: LoadedSession) -> Self {
-        let key = shown.presented.key;
-        match self {
-            Self::None | Self::Superseded => Self::One(shown),
-            Self::One(first) => Self::Several(vec![first.presented.key, key]),
-            Self::Several(mut keys) => {
-                keys.push(key);
-                Self::Several(keys)
-            }
-        }
-    }
-}
-
 /// The change of the cookie that the response carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CookieAction {
@@ -182,7 +137,7 @@ impl SessionState {
                 self.superseded = true;
                 return false;
             }
-            PresentedSessions::One(shown) => shown,
+            PresentedSessions::One(session) => session,
             PresentedSessions::Several(keys) => {
                 self.rivals = keys;
                 self.ambiguous = true;
@@ -191,7 +146,7 @@ impl SessionState {
         };
         self.returned = true;
         self.client = Some(presented.id);
-        self.requested = presented.requested;
+        self.requested_route = presented.requested_route;
         self.id = Some(presented.id);
         self.persistence = persistence::renewal(&record, config.carrier.persistence());
         self.stale_cookie = presented.is_route_stale || self.persistence.is_some();
@@ -272,7 +227,7 @@ impl SessionState {
     }
 
     pub(super) fn requested_route(&self) -> Option<Route> {
-        self.requested.map(RouteBuf::to_route)
+        self.requested_route.map(RouteBuf::to_route)
     }
 
     pub(super) fn id(&self) -> Option<SessionId> {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::SessionState;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
 use crate::middleware::cookie::Persistence;
+use crate::middleware::state::SessionState;
 use crate::session::{Changes, LABEL_MAX, Record, SessionId, UserKey, Value};
 
 /// The number of attributes, and the bytes of their names and values. Removed ones do not count.
@@ -36,8 +36,9 @@ impl SessionState {
         config: &Config,
     ) -> Result<(), SessionError> {
         let entry = self.entry(name);
-        let below = self.in_flight(name);
-        let below = below.or_else(|| entry.map(|entry| entry.value.as_ref()));
+        let below = self
+            .in_flight(name)
+            .or_else(|| entry.map(|entry| entry.value.as_ref()));
         let staged = self.staged.get(name);
         let unchanged = below.flatten() == value.as_ref();
         if unchanged && self.stored.is_none() {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Changes, Outcome, Rotation};
+use crate::session::changes::{Changes, Outcome, Rotation};
 use crate::session::{AttributeEntry, Record, Timestamp, Version, WriterId};
 
 impl Changes {

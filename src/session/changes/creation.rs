@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Changes;
+use crate::session::changes::Changes;
 use crate::session::{Credential, Lifetime, Record, SecretHash, Timestamp, UserKey, Version};
 
 /// The lifetime of a new session.

@@ -79,7 +79,7 @@ fn an_expectation_that_no_longer_holds_is_a_conflict() {
         panic!("not committed")
     };
     let mut update = insert("a", "3");
-    update.expect("a".into(), base.version("a"));
+    update.require_version("a".into(), base.version("a"));
     let outcome = update.apply_as(Some(&current), Some(&base), NOW, 1);
     assert_eq!(outcome, Outcome::Conflict(current));
 }

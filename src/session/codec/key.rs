@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde::ser::{Impossible, Serializer};
 
-use super::EncodeError;
-use super::output::{Json, Result, too_large};
+use crate::session::codec::EncodeError;
+use crate::session::codec::output::{Json, Result, too_large};
 
 /// The position of a key.
 #[derive(Debug)]

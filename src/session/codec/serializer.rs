@@ -8,9 +8,9 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::EncodeError;
-use super::key::MapKey;
-use super::output::{Json, Result, too_large};
+use crate::session::codec::EncodeError;
+use crate::session::codec::key::MapKey;
+use crate::session::codec::output::{Json, Result, too_large};
 
 /// An array or an object being written.
 #[derive(Debug)]

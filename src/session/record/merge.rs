@@ -19,11 +19,11 @@ use std::borrow::Cow;
 use std::mem;
 
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-use super::UPDATES_MAX;
-use super::{AttributeEntry, FLOOR, Record};
-#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 use crate::session::Forked;
 use crate::session::Version;
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
+use crate::session::record::UPDATES_MAX;
+use crate::session::record::{AttributeEntry, FLOOR, Record};
 
 impl Record {
     /// Merges everything that `other`, a copy of the same session, has seen and this copy has not.

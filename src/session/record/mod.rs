@@ -161,9 +161,10 @@ impl Record {
     }
 
     fn expires_with(&self, lifetime: &Lifetime) -> Timestamp {
-        let idle = lifetime.idle();
-        let idle = idle.map_or(Timestamp::NEVER, |idle| lifetime.idle_deadline(idle));
-        idle.min(self.absolute_deadline())
+        let idle_deadline = lifetime
+            .idle()
+            .map_or(Timestamp::NEVER, |idle| lifetime.idle_deadline(idle));
+        idle_deadline.min(self.absolute_deadline())
     }
 
     /// When it would expire if it was used now.
