@@ -2,8 +2,8 @@
 //!
 //! [`SessionLayer`] makes a session available to every request that it wraps; handlers extract it
 //! as [`Session`]; a *store* decides where the data lives: in the memory of one node
-//! ([`MemoryStore`](store)), in the memory of all nodes ([`ReplicatedStore`](store), feature
-//! `replicated`), or in Redis ([`RedisStore`](store), feature `redis`).
+//! ([`MemoryStore`][memory]), in the memory of all nodes ([`ReplicatedStore`][replicated], feature
+//! `replicated`), or in Redis ([`RedisStore`][redis], feature `redis`).
 //!
 //! ```
 //! # #[cfg(all(feature = "axum", feature = "memory"))] {
@@ -42,14 +42,22 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
-//! | `memory` | yes | [`MemoryStore`](store) |
-//! | `redis` | no | [`RedisStore`](store) |
-//! | `replicated` | no | [`ReplicatedStore`](store) |
+//! | `memory` | yes | [`MemoryStore`][memory] |
+//! | `redis` | no | [`RedisStore`][redis] |
+//! | `replicated` | no | [`ReplicatedStore`][replicated] |
 //! | `rustls` | no | `tls` of the replicated and the Redis builder: your own certificates |
-//! | `snapshot` | no | [`SnapshotStore`](store) (Unix) |
+//! | `snapshot` | no | [`SnapshotStore`][snapshot] (Unix) |
 //! | `testing` | no | `Session::for_test`, and `testing`: helpers for tests, `conformance` |
 //! | `tower-sessions` | no | `TowerSessions`: a store as one of tower-sessions 0.14 |
 //! | `tower-sessions-0-15` | no | the same for tower-sessions 0.15 |
+#![cfg_attr(feature = "memory", doc = "\n[memory]: MemoryStore")]
+#![cfg_attr(not(feature = "memory"), doc = "\n[memory]: store")]
+#![cfg_attr(feature = "redis", doc = "\n[redis]: RedisStore")]
+#![cfg_attr(not(feature = "redis"), doc = "\n[redis]: store")]
+#![cfg_attr(feature = "replicated", doc = "\n[replicated]: ReplicatedStore")]
+#![cfg_attr(not(feature = "replicated"), doc = "\n[replicated]: store")]
+#![cfg_attr(all(feature = "snapshot", unix), doc = "\n[snapshot]: SnapshotStore")]
+#![cfg_attr(not(all(feature = "snapshot", unix)), doc = "\n[snapshot]: store")]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]

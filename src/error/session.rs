@@ -160,13 +160,13 @@ impl SessionErrorKind {
             Self::NoSession => "there is no session",
             Self::NoAttribute => "the session has no such attribute",
             Self::Invalidated => "the session has ended meanwhile",
-            Self::Superseded => "the session has another id by now",
+            Self::Superseded => "the session id has been rotated",
             Self::Conflict => "other requests have changed this session attribute",
             Self::Store(StoreErrorKind::TooLarge) => "the session exceeds the store's size limit",
             Self::Store(_) => "sessions are unavailable at the moment",
             Self::InvalidTimeout => "a session's time must not be zero",
             Self::TooManySessions => "the user has too many sessions",
-            Self::MissingLayer => "there are no sessions here",
+            Self::MissingLayer => "no session layer for this route",
         }
     }
 }

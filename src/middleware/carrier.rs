@@ -1,4 +1,4 @@
-//! [`Carrier`]: where the session's id travels: in a cookie, in a header, or in either.
+//! [`Carrier`]: the cookie, the header, or both, in which the session's id travels.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -11,7 +11,7 @@ use crate::middleware::cookie::{
 use crate::middleware::header::SessionHeader;
 use crate::session::SessionId;
 
-/// Where a layer reads ids, and where it writes them.
+/// The parts of requests and responses in which a layer reads and writes ids.
 #[derive(Clone, Debug)]
 pub(super) enum Carrier {
     Cookie(SessionCookie),
@@ -21,7 +21,7 @@ pub(super) enum Carrier {
     Either(SessionCookie, SessionHeader),
 }
 
-/// Where a response carries the id, which depends on the request.
+/// The parts of a response that carry the id; they depend on the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct IdPlacement {
     cookie: bool,
@@ -29,7 +29,7 @@ pub(super) struct IdPlacement {
     secure: IsSecure,
 }
 
-/// What a response says of the session's id.
+/// The session id carried by a response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseId<'a> {
     /// The id; `None`: there is no session any more.
@@ -61,7 +61,7 @@ impl Carrier {
         }
     }
 
-    /// Whether two layers read one id, at least sometimes.
+    /// Returns `true` if two layers use the same cookie or header.
     pub(super) fn is_shared_with(&self, other: &Self) -> bool {
         let names = (
             self.cookie().map(SessionCookie::name),
@@ -71,13 +71,14 @@ impl Carrier {
         names.0.is_some() && names.0 == names.1 || headers.0.is_some() && headers.0 == headers.1
     }
 
-    /// How long browsers keep the cookie, where the session does not say otherwise.
+    /// How long browsers keep the cookie, unless the session has a setting of its own.
     pub(super) fn persistence(&self) -> Persistence {
         self.cookie()
             .map_or(Persistence::BrowserSession, SessionCookie::persistence)
     }
 
-    /// Hides the id from what is inside, and logs the request.
+    /// Marks the lines with an id as sensitive, so that inner services which log the request do not
+    /// log the id.
     pub(super) fn hide(&self, headers: &mut HeaderMap) {
         let (has_cookie, header) = (self.cookie().is_some(), self.header());
         let header = header.map(SessionHeader::header_name);
@@ -89,7 +90,7 @@ impl Carrier {
         }
     }
 
-    /// The ids that a request presents, and where its response carries one.
+    /// The ids that a request presents, and the parts of its response that carry one.
     pub(super) fn read<'h>(
         &self,
         uri: &Uri,
@@ -114,7 +115,7 @@ impl Carrier {
         (candidates, placement)
     }
 
-    /// Says to caches that the response depends on the id.
+    /// Adds `Vary` so that caches key on the id.
     pub(super) fn vary(&self, headers: &mut HeaderMap) {
         if self.cookie().is_some() {
             headers::vary(headers, HeaderValue::from_static("Cookie"));
@@ -124,7 +125,7 @@ impl Carrier {
         }
     }
 
-    /// The one function that writes an id into a response, or that there is none any more.
+    /// Writes an id into a response, or that there is no session any more. No other function does.
     pub(super) fn write(
         &self,
         headers: &mut HeaderMap,

@@ -23,7 +23,8 @@ pin_project! {
     /// Dropping it while the handler runs drops the handler's unsaved writes. Once the commit has
     /// begun, it continues even if this future is dropped.
     pub struct ResponseFuture<F, B> {
-        // Present until the handler has returned. `None` from the start if an outer layer handles it.
+        // Present until the handler has returned. `None` from the start if an outer layer handles
+        // it.
         session: Option<Arc<RequestSession>>,
         keep_alive: KeepAlive,
         #[pin]

@@ -29,7 +29,7 @@ impl SessionHeader {
     ///
     /// # Errors
     ///
-    /// When it is no header name, or that of a header with a meaning of its own in requests or
+    /// Fails if it is no header name, or that of a header with a meaning of its own in requests or
     /// responses, `Authorization` and `Set-Cookie` among them.
     pub fn new(name: &str) -> Result<Self, SetupError> {
         let invalid = || {

@@ -91,13 +91,13 @@ impl Rollback {
             match users::end_unlisted(&*config.store, &user, key).await {
                 Ok(()) => return,
                 Err(error) => {
-                    debug!(%key, error = &error as &dyn Error, "a session is not known to be listed");
+                    debug!(%key, cause = &error as &dyn Error, "could not check a user's session list");
                 }
             }
             sleep(wait).await;
             wait = (2 * wait).min(LONGEST_WAIT);
         }
-        warn!(%key, "it is not known whether a session was ended with its user's others");
+        warn!(%key, "a session may have survived `end_user`; call it again");
     }
 
     async fn attempt(&self, config: &Config, key: &Root) -> Attempt {
@@ -156,7 +156,7 @@ enum Attempt {
 }
 
 fn give_up(key: &Root) {
-    warn!(%key, "it is not known whether a rotation took effect: its user may have to log in again");
+    warn!(%key, "a rotation may have taken effect without its cookie; the user may have to log in again");
 }
 
 /// Limits the rollbacks that run at once. Further rotations stay in force.

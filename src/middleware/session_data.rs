@@ -209,7 +209,7 @@ impl<T: SessionAttribute> Drop for SessionDataMut<T> {
             warn!(
                 ?key,
                 attribute,
-                error = &error as &dyn Error,
+                cause = &error as &dyn Error,
                 "a session attribute was changed too late and is not stored"
             );
         }

@@ -2,8 +2,8 @@
 //!
 //! [`SessionCookie`] is validated when it is built: a cookie that browsers would refuse, or that
 //! could break a header, cannot be configured. One function both sets and removes it, so a removal
-//! always repeats the attributes that browsers match on. Reading ([`parse()`]) works on the bytes of
-//! all `Cookie` lines and looks for one name only.
+//! always repeats the attributes that browsers match on. Reading ([`parse()`]) works on the bytes
+//! of all `Cookie` lines and looks for one name only.
 //!
 //! This module does not decide when a cookie is sent, and it never repeats what a client sent.
 

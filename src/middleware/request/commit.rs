@@ -163,7 +163,7 @@ impl RequestSession {
         } else if creates
             && let Err(error) = self.config.store.delete(&key, EndReason::Logout).await
         {
-            debug!(%key, error = &error as &dyn Error, "a session whose login failed is left to expire");
+            debug!(%key, cause = &error as &dyn Error, "a session whose login failed is left to expire");
         }
     }
 

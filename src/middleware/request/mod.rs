@@ -1,7 +1,7 @@
 //! One request and its response: the session's state and the store calls.
 //!
 //! The layer puts a [`RequestSession`] into the request, where [`Session`](crate::Session) finds
-//! it, and keeps it for the response. Nothing happens until the session is requested. The commits
+//! it, and keeps it for the response. Nothing happens until the session is extracted. The commits
 //! of one request run one after another.
 
 mod commit;
@@ -115,8 +115,8 @@ impl RequestSession {
         Ok(())
     }
 
-    /// Ensures that the session is loaded. Returns the time of the store's answer if it was this
-    /// call that has asked.
+    /// Ensures that the session is loaded. Returns the time of the store's answer if this call has
+    /// loaded it.
     async fn find(
         &self,
         uri: &Uri,
@@ -141,7 +141,7 @@ impl RequestSession {
         Ok(())
     }
 
-    /// Waits until the store has something else than this request knows.
+    /// Waits until the store has a newer record than this request.
     pub(super) async fn changed(&self) -> Result<(), SessionError> {
         let key = self.state().known_key()?;
         // Before the session is read, so that no change is missed.
@@ -158,7 +158,7 @@ impl RequestSession {
                 return Ok(());
             }
             match &mut watch {
-                // It looks again without being woken as well: another node may have written.
+                // Reads again without a notification as well: another node may have written.
                 Some(watch) => _ = timeout(POLL_INTERVAL, watch.changed()).await,
                 None => sleep(POLL_INTERVAL).await,
             }
@@ -177,7 +177,7 @@ impl RequestSession {
         Ok(Some((key, record)))
     }
 
-    /// Waits until no other commit is in progress; usually none is.
+    /// Waits until no other commit is in progress, and locks out others; usually none is.
     async fn commit_lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
         match self.commit_lock.try_lock() {
             Ok(commit_lock) => commit_lock,

@@ -31,8 +31,8 @@ impl RequestSession {
         let (mut found, mut found_at) = (PresentedSessions::None, None);
         for candidate in candidates.iter() {
             let presented = self.presented(candidate);
-            // The list of a user's sessions: a client must not learn, not even from the time that
-            // an answer takes, whether the user has logged in.
+            // The list of a user's sessions: neither the response nor its timing may show a client
+            // whether the user has logged in.
             if presented.key.is_index() {
                 continue;
             }

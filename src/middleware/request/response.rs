@@ -1,4 +1,4 @@
-//! The response to a request: what it waits for, and what it says of the session.
+//! The response to a request: the work that it waits for, and its headers.
 
 use http::HeaderMap;
 use tracing::warn;

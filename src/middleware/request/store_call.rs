@@ -65,9 +65,9 @@ pub(super) fn failed(key: &Root, error: StoreError) -> SessionError {
         if is_away {
             WARNED_AT.store(now, Relaxed);
         }
-        warn!(%key, error = &error as &dyn Error, "the session store has failed");
+        warn!(%key, cause = &error as &dyn Error, "the session store has failed");
     } else {
-        debug!(%key, error = &error as &dyn Error, "the session store has failed");
+        debug!(%key, cause = &error as &dyn Error, "the session store has failed");
     }
     error.into()
 }

@@ -16,8 +16,13 @@ use crate::session::{AttributeName, AttributeOf, Storable, Value, codec, is_rese
 /// A visitor's session, as seen by one request.
 ///
 /// Extracting it awaits the store once; reading and writing do not. The first write creates the
-/// session. Writes are stored when the handler has returned, before the response is sent. Clones
-/// share one session. Requests of one session do not block each other.
+/// session. Clones share one session. Requests of one session do not block each other.
+///
+/// [`insert`](Self::insert), [`remove`](Self::remove), [`log_in`](Self::log_in),
+/// [`cycle_id`](Self::cycle_id) and the other writes that do not wait are *staged*: they are stored
+/// together when the handler has returned, before the response is sent. [`save`](Self::save),
+/// [`update`](Self::update), [`invalidate`](Self::invalidate) and [`log_out`](Self::log_out) take
+/// effect at once, and a later error of the request does not undo them.
 ///
 /// ```
 /// use distributable::{Attribute, Session, SessionError};
@@ -106,9 +111,8 @@ impl Session {
         decode(name, value)
     }
 
-    /// Writes an attribute. Writing the bytes that the attribute has already is no change, as long
-    /// as the store still holds what the request has loaded; if another request has written
-    /// meanwhile, this write is the later one and wins.
+    /// Writes an attribute. Writing the same bytes again stores nothing, unless another request has
+    /// changed the attribute since; then this write wins.
     ///
     /// `&None` is a value like any other: the attribute exists and holds `null`, which only
     /// [`get`](Self::get) with an `Option` type can read. To delete the attribute, use
@@ -211,6 +215,7 @@ impl Session {
             detached: Some(self.detached.clone().unwrap_or_else(new)),
         }
     }
+
     pub(super) fn writable_state(&self) -> Result<MutexGuard<'_, SessionState>, SessionError> {
         let state = self.state();
         state.writable(self.detached.is_some())?;

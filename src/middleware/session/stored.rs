@@ -67,14 +67,14 @@ impl Session {
     /// A change is noticed at once on a memory store, and on a replicated store where this node
     /// holds the session or makes the change itself. On other stores and nodes it is noticed up to
     /// a second later, when the store is asked again. Changes that follow each other may be noticed
-    /// as one. What was changed since this handle has last loaded, saved or waited counts, what it
-    /// has saved itself does not. Waiting is no use of the session.
+    /// as one. Counts: changes by others since this handle last loaded, saved or waited. Waiting
+    /// does not count as a use of the session.
     ///
     /// # Errors
     ///
-    /// When the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)), when
-    /// another request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), when
-    /// there is no session that is stored, and when the store fails.
+    /// Fails if the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)),
+    /// if another request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), if
+    /// there is no stored session, and if the store fails.
     ///
     /// # Cancel safety
     ///

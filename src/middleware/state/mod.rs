@@ -1,9 +1,9 @@
 //! The state of one request's session, and the changes staged to it. No waiting, no HTTP.
 //!
-//! A [`SessionState`] has three layers: the record as the store has it, a batch of changes on its way to
-//! the store, and the changes staged since. Reads look through them from the top. Everything else
-//! that a request can change is kept beside them, each in a field of its own, so that every order
-//! of insert, remove, cycle and invalidate has a defined result.
+//! A [`SessionState`] has three layers: the record as the store has it, a batch of changes on its
+//! way to the store, and the changes staged since. Reads look through them from the top. Everything
+//! else that a request can change is kept beside them, each in a field of its own, so that every
+//! order of insert, remove, cycle and invalidate has a defined result.
 
 mod commit;
 mod guard;
@@ -107,7 +107,7 @@ pub(super) enum CookieAction {
 }
 
 impl SessionState {
-    /// Marks the session as requested. Returns `true` if it is still to be loaded.
+    /// Marks the session as extracted. Returns `true` if it is still to be loaded.
     pub(super) fn mark_extracted(&mut self) -> Result<bool, SessionError> {
         if self.loaded {
             return Ok(false);

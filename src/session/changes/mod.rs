@@ -130,7 +130,7 @@ impl Changes {
         self.rare().is_no_access = true;
     }
 
-    /// Replaces the session's secret, if it still is `from`, which is no longer valid afterwards.
+    /// Replaces the session's secret, if it still is `from`, which is no longer valid afterward.
     pub fn rotate(&mut self, from: SecretHash, to: SecretHash) {
         self.rare().rotation = Some(Rotation {
             from,
