@@ -267,7 +267,7 @@ impl SessionLayer {
     /// takes precedence.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
-        self.config().idle = idle.map(Timeout::new);
+        self.config().idle_timeout = idle.map(Timeout::new);
         self
     }
 

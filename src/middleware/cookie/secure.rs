@@ -104,11 +104,9 @@ impl<'h> Lines<'h> {
         let protocols = [listed, parameter(self.forwarded, b"proto")];
         let encrypted = protocols.into_iter().flatten().filter_map(|protocol| {
             let is = |name: &[u8]| protocol.eq_ignore_ascii_case(name);
-            match () {
-                () if is(b"https") || is(b"wss") => Some(true),
-                () if is(b"http") || is(b"ws") => Some(false),
-                () => None,
-            }
+            let is_encrypted = is(b"https") || is(b"wss");
+            let is_plain = is(b"http") || is(b"ws");
+            (is_encrypted || is_plain).then_some(is_encrypted)
         });
         encrypted.reduce(|one, other| one || other)
     }

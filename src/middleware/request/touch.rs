@@ -31,7 +31,7 @@ impl RequestSession {
         let idle = {
             let state = self.state();
             let record = state.record().filter(|_| state.is_used())?;
-            self.config.idle_of(record, state.is_returned())?
+            self.config.idle_timeout_of(record, state.is_returned())?
         };
         Some((idle / TOUCHES_PER_IDLE_TIME).max(TOUCH_AGAIN_MIN))
     }

@@ -291,8 +291,8 @@ impl SessionState {
             .or_else(|| self.in_flight.as_ref()?.idle_timeout());
         match (set, self.record()) {
             (Some(idle), _) => idle,
-            (None, Some(record)) => config.idle_of(record, self.returned),
-            (None, None) => config.idle_of_new(),
+            (None, Some(record)) => config.idle_timeout_of(record, self.returned),
+            (None, None) => config.idle_timeout_of_new(),
         }
     }
 

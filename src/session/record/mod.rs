@@ -230,7 +230,7 @@ impl Record {
     }
 
     /// The idle timeout in force; for a browser that has `returned` now, not the initial one.
-    pub(crate) fn idle_time(&self, returned: bool) -> Option<Duration> {
+    pub(crate) fn idle_timeout_for(&self, returned: bool) -> Option<Duration> {
         self.lifetime.idle_if(returned || self.lifetime.returned)
     }
 
@@ -241,7 +241,7 @@ impl Record {
 
     /// Returns `true` if the idle timeout was set for this session, and is not the one that it was
     /// created with.
-    pub(crate) fn has_own_idle_time(&self) -> bool {
+    pub(crate) fn has_own_idle_timeout(&self) -> bool {
         self.lifetime.idle_timeout.0 != Version::default()
     }
 
