@@ -50,14 +50,16 @@
 //! | `testing` | no | `Session::for_test`, and `testing`: helpers for tests, `conformance` |
 //! | `tower-sessions` | no | `TowerSessions`: a store as one of tower-sessions 0.14 |
 //! | `tower-sessions-0-15` | no | the same for tower-sessions 0.15 |
-#![cfg_attr(feature = "memory", doc = "\n[memory]: MemoryStore")]
-#![cfg_attr(not(feature = "memory"), doc = "\n[memory]: store")]
-#![cfg_attr(feature = "redis", doc = "\n[redis]: RedisStore")]
-#![cfg_attr(not(feature = "redis"), doc = "\n[redis]: store")]
-#![cfg_attr(feature = "replicated", doc = "\n[replicated]: ReplicatedStore")]
-#![cfg_attr(not(feature = "replicated"), doc = "\n[replicated]: store")]
-#![cfg_attr(all(feature = "snapshot", unix), doc = "\n[snapshot]: SnapshotStore")]
-#![cfg_attr(not(all(feature = "snapshot", unix)), doc = "\n[snapshot]: store")]
+//!
+// The first definition of a link counts: without the feature, it leads to the module.
+#![cfg_attr(feature = "memory", doc = "[memory]: MemoryStore")]
+#![cfg_attr(feature = "redis", doc = "[redis]: RedisStore")]
+#![cfg_attr(feature = "replicated", doc = "[replicated]: ReplicatedStore")]
+#![cfg_attr(all(feature = "snapshot", unix), doc = "[snapshot]: SnapshotStore")]
+//! [memory]: store
+//! [redis]: store
+//! [replicated]: store
+//! [snapshot]: store
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]
