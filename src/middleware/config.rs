@@ -126,7 +126,7 @@ impl Config {
 
     /// Returns `true` if a session that the store has found is also within this layer's timeouts,
     /// which may have become shorter since the session was created.
-    pub(super) fn admits(&self, record: &Record, now: Timestamp) -> bool {
+    pub(super) fn is_within_timeouts(&self, record: &Record, now: Timestamp) -> bool {
         let idle = self.idle_timeout_of(record, false);
         now < record.began_at().plus(self.absolute_timeout.get()) && record.is_live_with(idle, now)
     }

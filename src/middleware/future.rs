@@ -88,7 +88,7 @@ where
                     let Some(session) = this.session.take() else {
                         return Poll::Ready(Ok(response.map(ResponseBody::handler)));
                     };
-                    let (commits, response) = session.config().commit_when.admits(response);
+                    let (commits, response) = session.config().commit_when.decide(response);
                     let commit = match session.close(commits) {
                         OnResponse::Unused => {
                             return Poll::Ready(Ok(response.map(ResponseBody::handler)));

@@ -56,7 +56,7 @@ impl Route {
     /// Fails if it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a character other than
     /// letters, digits and underscores.
     pub fn new(name: &str) -> Result<Self, SetupError> {
-        if Self::admits(name.as_bytes()) {
+        if Self::is_valid(name.as_bytes()) {
             Ok(Self(name.into()))
         } else {
             let what = "a route is 1 to 32 letters, digits and underscores";
@@ -70,7 +70,7 @@ impl Route {
         &self.0
     }
 
-    fn admits(name: &[u8]) -> bool {
+    fn is_valid(name: &[u8]) -> bool {
         let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
         (1..=Self::MAX_LEN).contains(&name.len()) && name.iter().all(plain)
     }
@@ -79,7 +79,7 @@ impl Route {
 impl RouteBuf {
     /// Copies the text behind the dot; `None` if it is not a valid route.
     pub(crate) fn new(name: &[u8]) -> Option<Self> {
-        if !Route::admits(name) {
+        if !Route::is_valid(name) {
             return None;
         }
         let mut bytes = [0; Route::MAX_LEN];

@@ -98,7 +98,7 @@ impl RequestSession {
                     }
                 }
                 Ok(Outcome::Gone) => {
-                    self.state().end();
+                    self.state().invalidate();
                     debug!(%key, "the session has ended or expired; its pending changes are dropped");
                     return Err(SessionErrorKind::Invalidated.into());
                 }
@@ -120,7 +120,7 @@ impl RequestSession {
             Box::pin(self.config.check_excess(&login.user, key)).await?;
         }
         if creates {
-            self.end_rivals().await?;
+            self.delete_rivals().await?;
         }
         Ok(())
     }

@@ -170,7 +170,7 @@ impl RequestSession {
         let key = self.state().known_key()?;
         let Some(key) = key else { return Ok(None) };
         let Some(record) = self.fetch(&key, None).await?.into_live() else {
-            self.state().end();
+            self.state().invalidate();
             return Err(SessionErrorKind::Invalidated.into());
         };
         self.state().renew(record.clone())?;

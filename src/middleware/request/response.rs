@@ -63,7 +63,11 @@ impl RequestSession {
         let Some(action) = action else { return };
         let (placement, is_new, removes_other) = {
             let state = self.state();
-            (state.placement(), state.is_new(), state.has_ended_rivals())
+            (
+                state.placement(),
+                state.is_new(),
+                state.has_deleted_rivals(),
+            )
         };
         if is_new && placement.is_guess() {
             self.config.hint.issued();

@@ -33,7 +33,7 @@ impl RequestSession {
         let answer = traced(load, || debug_span!("session_load", %key)).await;
         let now = clock::now();
         let loaded = match answer.map_err(|error| failed(key, error))? {
-            Loaded::Live(record) if !self.config.admits(&record, now) => Loaded::Absent,
+            Loaded::Live(record) if !self.config.is_within_timeouts(&record, now) => Loaded::Absent,
             loaded => loaded,
         };
         Ok((loaded, now))

@@ -25,7 +25,7 @@ impl Session {
     #[doc(alias = "flush")]
     #[doc(alias = "logout")]
     pub async fn invalidate(&self) -> Result<bool, SessionError> {
-        RunToCompletion::new(self.request.clone().end()).await
+        RunToCompletion::new(self.request.clone().delete()).await
     }
 
     /// Stores all writes so far, without waiting for the end of the request.

@@ -111,7 +111,9 @@ impl SessionState {
     /// Fails if another request has ended this request's session, or has rotated its id.
     pub(super) fn check_known(&self) -> Result<(), SessionError> {
         match self {
-            Self { ended: true, .. } => Err(SessionErrorKind::Invalidated.into()),
+            Self {
+                invalidated: true, ..
+            } => Err(SessionErrorKind::Invalidated.into()),
             Self {
                 superseded: true, ..
             } => Err(SessionErrorKind::Superseded.into()),
@@ -335,15 +337,15 @@ impl SessionState {
 
     /// Another request has ended the session: drops all pending changes, and refuses further ones
     /// until the request itself restarts.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         self.drop_session();
-        self.ended = true;
+        self.invalidated = true;
     }
 
     /// This request has ended the session: later writes create a new one.
     pub(crate) fn reset(&mut self) {
         self.drop_session();
-        self.ended = false;
+        self.invalidated = false;
         self.superseded = false;
         self.dropped = false;
         self.returned = false;

@@ -43,7 +43,7 @@ pub(super) struct SessionState {
     /// There will be no response.
     abandoned: bool,
     /// Another request has ended the session since it was loaded.
-    ended: bool,
+    invalidated: bool,
     /// The browser presented a former id of a session whose id was rotated.
     superseded: bool,
     /// Whether the response carries the id in a cookie, in a header, or in both.
@@ -55,7 +55,7 @@ pub(super) struct SessionState {
     /// The browser presented several, or more cookies than are looked up.
     ambiguous: bool,
     /// This request has deleted the rivals.
-    ended_rivals: bool,
+    deleted_rivals: bool,
     /// The route of the presented cookie.
     requested_route: Option<RouteBuf>,
     /// The session is the one that the browser presented, even if its id has changed since.
@@ -179,7 +179,7 @@ impl SessionState {
 
     /// Returns `true` if the browser presented several sessions that have not been deleted.
     pub(super) const fn is_ambiguous(&self) -> bool {
-        self.ambiguous && !self.ended_rivals
+        self.ambiguous && !self.deleted_rivals
     }
 
     /// The live sessions that a first write or a logout deletes.
@@ -188,13 +188,13 @@ impl SessionState {
     }
 
     /// Records that the rivals have been deleted.
-    pub(super) fn rivals_ended(&mut self) {
+    pub(super) fn rivals_deleted(&mut self) {
         self.rivals = Vec::new();
-        self.ended_rivals = self.ambiguous;
+        self.deleted_rivals = self.ambiguous;
     }
 
-    pub(super) const fn has_ended_rivals(&self) -> bool {
-        self.ended_rivals
+    pub(super) const fn has_deleted_rivals(&self) -> bool {
+        self.deleted_rivals
     }
 
     pub(super) const fn placement(&self) -> IdPlacement {
@@ -299,7 +299,7 @@ impl SessionState {
     /// The cookie for the response, now that everything is stored.
     pub(super) fn cookie_action(&self, config: &Config) -> Option<CookieAction> {
         match &self.stored {
-            _ if self.ended || self.superseded => None,
+            _ if self.invalidated || self.superseded => None,
             Some(Stored { id, record }) => {
                 let has_it = self.client == Some(*id) && !self.stale_cookie;
                 // Another request may have rotated the id meanwhile, and its cookie must not be
@@ -307,7 +307,7 @@ impl SessionState {
                 let is_wanted = !has_it && record.is_current(&id.hash());
                 is_wanted.then(|| CookieAction::Session(*id, self.persistence(config)))
             }
-            None => (self.client.is_some() || self.ended_rivals).then_some(CookieAction::Removal),
+            None => (self.client.is_some() || self.deleted_rivals).then_some(CookieAction::Removal),
         }
     }
 

@@ -127,7 +127,7 @@ impl SessionState {
             // A session of its own.
             self.reset();
         }
-        if self.ended {
+        if self.invalidated {
             return Err(SessionErrorKind::Invalidated.into());
         }
         self.login = Some(user);
