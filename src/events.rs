@@ -21,13 +21,13 @@ use crate::session::{Scope, SessionEvent};
 #[derive(Debug)]
 pub struct SessionEvents {
     receiver: broadcast::Receiver<Item>,
-    /// Whether all nodes whose events are to be received have confirmed that; `None` if there are
-    /// no others.
+    /// `true` once all nodes whose events are to be received have confirmed the subscription;
+    /// `None` if there are no others.
     confirmed: Option<watch::Receiver<bool>>,
     _subscription: Subscription,
 }
 
-/// So many events were lost before the next one, because they were not received in time.
+/// The number of events that were lost before the next one, because they were not received in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_structs,
@@ -36,10 +36,11 @@ pub struct SessionEvents {
 pub struct Lagged(pub u64);
 
 impl SessionEvents {
-    /// Waits until every ready node of the cluster has confirmed the subscription: what happens
-    /// from then on is received, whichever node carries it out. Returns `false` if that takes
-    /// longer than two seconds; nodes that have confirmed it report what happens there, and the
-    /// others are asked again every second.
+    /// Waits until every ready node of the cluster has confirmed the subscription. Later events are
+    /// received, whichever node reports them.
+    ///
+    /// Returns `false` after two seconds; then events of unconfirmed nodes may be missing until
+    /// they confirm. They are asked again every second.
     ///
     /// With [`Scope::Node`], and on a store without nodes, it returns `true` at once. On a
     /// `RedisStore` the servers confirm it, with any scope.
@@ -55,11 +56,11 @@ impl SessionEvents {
         matches!(all.await, Ok(Ok(_)))
     }
 
-    /// Waits for the next event; `None` once the store is no more.
+    /// Waits for the next event. Returns `None` after the store was dropped.
     ///
     /// # Errors
     ///
-    /// When events were lost. The next call returns the oldest that is left.
+    /// Fails if events were lost. The next call returns the oldest that is left.
     ///
     /// # Cancel safety
     ///
@@ -89,7 +90,7 @@ pub(crate) struct EventBus {
     node: Channel,
     cluster: Channel,
     subscribers: Arc<AtomicUsize>,
-    /// Whether all nodes have confirmed the subscription of this one; made by the first of them.
+    /// `true` while all nodes have confirmed the subscription of this one.
     #[cfg(feature = "replicated")]
     confirmed: watch::Sender<bool>,
 }

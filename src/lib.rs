@@ -2,8 +2,8 @@
 //!
 //! [`SessionLayer`] makes a session available to every request that it wraps; handlers extract it
 //! as [`Session`]; a *store* decides where the data lives: in the memory of one node
-//! ([`MemoryStore`](store)), in the memory of all nodes ([`ReplicatedStore`](store), feature
-//! `replicated`), or in Redis ([`RedisStore`](store), feature `redis`).
+//! ([`MemoryStore`][memory]), in the memory of all nodes ([`ReplicatedStore`][replicated], feature
+//! `replicated`), or in Redis ([`RedisStore`][redis], feature `redis`).
 //!
 //! ```
 //! # #[cfg(all(feature = "axum", feature = "memory"))] {
@@ -42,14 +42,24 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `axum` | yes | [`Session`] as an extractor, [`SessionError`] as a response |
-//! | `memory` | yes | [`MemoryStore`](store) |
-//! | `redis` | no | [`RedisStore`](store) |
-//! | `replicated` | no | [`ReplicatedStore`](store) |
+//! | `memory` | yes | [`MemoryStore`][memory] |
+//! | `redis` | no | [`RedisStore`][redis] |
+//! | `replicated` | no | [`ReplicatedStore`][replicated] |
 //! | `rustls` | no | `tls` of the replicated and the Redis builder: your own certificates |
-//! | `snapshot` | no | [`SnapshotStore`](store) (Unix) |
+//! | `snapshot` | no | [`SnapshotStore`][snapshot] (Unix) |
 //! | `testing` | no | `Session::for_test`, and `testing`: helpers for tests, `conformance` |
 //! | `tower-sessions` | no | `TowerSessions`: a store as one of tower-sessions 0.14 |
 //! | `tower-sessions-0-15` | no | the same for tower-sessions 0.15 |
+//!
+// The first definition of a link counts: without the feature, it leads to the module.
+#![cfg_attr(feature = "memory", doc = "[memory]: MemoryStore")]
+#![cfg_attr(feature = "redis", doc = "[redis]: RedisStore")]
+#![cfg_attr(feature = "replicated", doc = "[replicated]: ReplicatedStore")]
+#![cfg_attr(all(feature = "snapshot", unix), doc = "[snapshot]: SnapshotStore")]
+//! [memory]: store
+//! [redis]: store
+//! [replicated]: store
+//! [snapshot]: store
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(any(feature = "tower-sessions", feature = "tower-sessions-0-15"))]
@@ -91,12 +101,12 @@ pub use error::{
     SessionError, SessionErrorKind, SetupError, SetupErrorKind, StoreError, StoreErrorKind,
 };
 pub use events::{Lagged, SessionEvents};
+pub use middleware::cookie::route::{Affinity, Route};
 pub use middleware::cookie::{Persistence, SameSite, Secure, SessionCookie};
 pub use middleware::header::SessionHeader;
 pub use middleware::layer::SessionLayer;
 pub use middleware::limits::Limits;
 pub use middleware::peek::Peek;
-pub use middleware::route::{Affinity, Route};
 pub use middleware::session::Session;
 pub use middleware::session_data::{SessionData, SessionDataMut};
 pub use session::attribute::{Attribute, AttributeName, AttributeOf, SessionAttribute, Storable};

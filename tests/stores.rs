@@ -343,11 +343,11 @@ impl Flawed {
                 _ => {}
             }
         }
-        if let Some((name, _)) = changes.expected()
+        if let Some((name, _)) = changes.required_version()
             && self.has(Fault::IgnoresExpectations)
         {
             let version = current.and_then(|record| record.version(name));
-            misread.expect(name.clone(), version);
+            misread.require_version(name.clone(), version);
         }
         if let (Some(_), Some(record)) = (changes.idle_timeout(), current)
             && self.has(Fault::IdleTimeIsFixed)

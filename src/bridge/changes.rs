@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use crate::bridge::bases::Base;
 use crate::bridge::conversion::{EXPIRY, EncodedRecord, StoreKey};
-use crate::session::{Changes, Login, Timestamp, Value, json};
+use crate::session::{Changes, Login, Timestamp, Value, codec};
 
 impl EncodedRecord {
     /// The changes that make a session of this.
@@ -65,7 +65,7 @@ fn granted(idle: Duration) -> Duration {
 /// Returns `true` if two encoded values are equal as JSON. Mostly they are the same bytes; the
 /// order of keys is no difference.
 fn is_same(one: &Value, other: &Value) -> bool {
-    let decoded = |value| json::decode::<Json>(value).ok();
+    let decoded = |value| codec::decode::<Json>(value).ok();
     one == other || decoded(one).is_some_and(|one| Some(one) == decoded(other))
 }
 
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn values_that_differ_in_the_order_of_keys_are_the_same() {
-        let tag = json::encode(&1, 10).unwrap().as_bytes()[0];
+        let tag = codec::encode(&1, 10).unwrap().as_bytes()[0];
         let value = |text: &str| Value::from_bytes([&[tag], text.as_bytes()].concat());
         assert!(is_same(
             &value(r#"{"a":1,"b":2}"#),

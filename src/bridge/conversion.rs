@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::bridge::{BridgeError, RecordParts};
 use crate::middleware::limits::Limits;
-use crate::session::{Name, Record, Root, SecretHash, Timestamp, Value, json};
+use crate::session::{Name, Record, Root, SecretHash, Timestamp, Value, codec};
 
 /// The store key and secret hash of a tower-sessions session.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +67,7 @@ impl EncodedRecord {
         let mut bytes = 0;
         for (name, value) in data {
             let name = stored_name(name);
-            let value = json::encode(value, limits.attribute_bytes)
+            let value = codec::encode(value, limits.attribute_bytes)
                 .map_err(|error| BridgeError::Encode(error.to_string()))?;
             bytes += name.len() + value.as_bytes().len();
             if name.len() > limits.name_bytes || bytes > limits.session_bytes {
@@ -75,7 +75,7 @@ impl EncodedRecord {
             }
             attributes.insert(name, value);
         }
-        let expiry = json::encode(&since_epoch(expires_at), usize::MAX)
+        let expiry = codec::encode(&since_epoch(expires_at), usize::MAX)
             .map_err(|error| BridgeError::Encode(error.to_string()))?;
         Ok(Self {
             attributes,
@@ -105,7 +105,7 @@ impl EncodedRecord {
 
 /// Decodes a stored session into the parts of a record of tower-sessions.
 pub(super) fn decode(record: &Record) -> Result<RecordParts, BridgeError> {
-    let failed = |error: json::DecodeError| BridgeError::Decode(error.to_string());
+    let failed = |error: codec::DecodeError| BridgeError::Decode(error.to_string());
     let mut data = HashMap::new();
     for register in record.entries() {
         let Some(value) = &register.value else {
@@ -113,12 +113,12 @@ pub(super) fn decode(record: &Record) -> Result<RecordParts, BridgeError> {
         };
         if &*register.name != EXPIRY {
             let name = shown_name(&register.name).to_owned();
-            data.insert(name, json::decode(value).map_err(failed)?);
+            data.insert(name, codec::decode(value).map_err(failed)?);
         }
     }
     let expires_at = match record.get(EXPIRY) {
         Some(value) => {
-            let (secs, nanos) = json::decode::<(u64, u32)>(value).map_err(failed)?;
+            let (secs, nanos) = codec::decode::<(u64, u32)>(value).map_err(failed)?;
             at(secs, nanos)
         }
         None => at(deadline(record).as_millis() / 1_000, 0),

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 /// Returns how long the machine was suspended since the first call. Never decreases.
 pub(super) fn suspended() -> Duration {
-    static START: OnceLock<Reading> = OnceLock::new();
+    static START: OnceLock<ClockPair> = OnceLock::new();
     static NANOS: AtomicU64 = AtomicU64::new(0);
     // Between the two readings of the first call, and of a later one, the process may be stopped
     // for any time. In this order that makes the result smaller: no stop looks like a suspension.
     let start = START.get_or_init(|| {
         let awake = Instant::now();
-        Reading {
+        ClockPair {
             awake,
             boot: boot_time(),
         }
@@ -29,7 +29,7 @@ pub(super) fn suspended() -> Duration {
 }
 
 /// Both clocks at about the same moment.
-struct Reading {
+struct ClockPair {
     awake: Instant,
     boot: Duration,
 }

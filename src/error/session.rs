@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
-use super::{StoreError, StoreErrorKind};
+use crate::error::{StoreError, StoreErrorKind};
 use crate::session::Name;
-use crate::session::json::{DecodeError, EncodeError};
+use crate::session::codec::{DecodeError, EncodeError};
 
 /// The error of a session operation.
 ///
@@ -150,7 +150,7 @@ impl From<DecodeError> for SessionError {
 
 impl SessionErrorKind {
     /// The fixed message, which is safe to show to clients.
-    pub(crate) const fn words(self) -> &'static str {
+    pub(crate) const fn message(self) -> &'static str {
         match self {
             Self::Encode => "a session attribute cannot be encoded",
             Self::Decode => "a session attribute is not of the expected type",
@@ -160,20 +160,20 @@ impl SessionErrorKind {
             Self::NoSession => "there is no session",
             Self::NoAttribute => "the session has no such attribute",
             Self::Invalidated => "the session has ended meanwhile",
-            Self::Superseded => "the session has another id by now",
+            Self::Superseded => "the session id has been rotated",
             Self::Conflict => "other requests have changed this session attribute",
             Self::Store(StoreErrorKind::TooLarge) => "the session exceeds the store's size limit",
             Self::Store(_) => "sessions are unavailable at the moment",
             Self::InvalidTimeout => "a session's time must not be zero",
             Self::TooManySessions => "the user has too many sessions",
-            Self::MissingLayer => "there are no sessions here",
+            Self::MissingLayer => "no session layer for this route",
         }
     }
 }
 
 impl fmt::Display for SessionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.words())?;
+        f.write_str(self.kind.message())?;
         match &self.attribute {
             Some(name) => write!(f, ": {name:?}"),
             None => Ok(()),

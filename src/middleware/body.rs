@@ -21,30 +21,30 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
-        inner: Inner<B>,
+        inner: BodyContent<B>,
     }
 }
 
 pin_project! {
-    #[project = InnerProj]
+    #[project = BodyContentProjection]
     #[derive(Debug)]
-    enum Inner<B> {
+    enum BodyContent<B> {
         Handler { #[pin] body: B },
         // Fits beside the pointer of a boxed body: wrapping one costs no memory.
-        Words { kind: SessionErrorKind, sent: bool },
+        Message { kind: SessionErrorKind, sent: bool },
     }
 }
 
 impl<B> ResponseBody<B> {
     pub(super) const fn handler(body: B) -> Self {
         Self {
-            inner: Inner::Handler { body },
+            inner: BodyContent::Handler { body },
         }
     }
 
-    pub(super) const fn words(kind: SessionErrorKind) -> Self {
+    pub(super) const fn message(kind: SessionErrorKind) -> Self {
         Self {
-            inner: Inner::Words { kind, sent: false },
+            inner: BodyContent::Message { kind, sent: false },
         }
     }
 }
@@ -52,7 +52,7 @@ impl<B> ResponseBody<B> {
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
         Self {
-            inner: Inner::Words {
+            inner: BodyContent::Message {
                 kind: SessionErrorKind::MissingLayer,
                 sent: true,
             },
@@ -73,9 +73,9 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         match self.project().inner.project() {
-            InnerProj::Handler { body } => body.poll_frame(cx),
-            InnerProj::Words { kind, sent } => {
-                let data = (!mem::replace(sent, true)).then(|| data_from(kind.words()));
+            BodyContentProjection::Handler { body } => body.poll_frame(cx),
+            BodyContentProjection::Message { kind, sent } => {
+                let data = (!mem::replace(sent, true)).then(|| data_from(kind.message()));
                 Poll::Ready(data.flatten().map(|data| Ok(Frame::data(data))))
             }
         }
@@ -83,24 +83,24 @@ where
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
-            Inner::Handler { body } => body.is_end_stream(),
-            Inner::Words { sent, .. } => *sent || data_from::<B::Data>("").is_none(),
+            BodyContent::Handler { body } => body.is_end_stream(),
+            BodyContent::Message { sent, .. } => *sent || data_from::<B::Data>("").is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
-            Inner::Handler { body } => body.size_hint(),
-            Inner::Words { .. } if self.is_end_stream() => SizeHint::with_exact(0),
-            Inner::Words { kind, .. } => SizeHint::with_exact(kind.words().len() as u64),
+            BodyContent::Handler { body } => body.size_hint(),
+            BodyContent::Message { .. } if self.is_end_stream() => SizeHint::with_exact(0),
+            BodyContent::Message { kind, .. } => SizeHint::with_exact(kind.message().len() as u64),
         }
     }
 }
 
 /// The message in the body's own data type. Nearly every body uses `Bytes`; any other is replaced
 /// by an empty body.
-fn data_from<D: 'static>(words: &'static str) -> Option<D> {
-    let mut data = Some(Bytes::from_static(words.as_bytes()));
+fn data_from<D: 'static>(message: &'static str) -> Option<D> {
+    let mut data = Some(Bytes::from_static(message.as_bytes()));
     (&mut data as &mut dyn Any)
         .downcast_mut::<Option<D>>()?
         .take()

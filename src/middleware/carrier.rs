@@ -1,15 +1,17 @@
-//! [`Carrier`]: where the session's id travels: in a cookie, in a header, or in either.
+//! [`Carrier`]: the cookie, the header, or both, in which the session's id travels.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::cookie::{self, Candidates, Content, IsSecure, Persistence, SessionCookie};
-use super::head;
-use super::header::SessionHeader;
-use super::route::Route;
+use crate::middleware::cookie::headers;
+use crate::middleware::cookie::route::Route;
+use crate::middleware::cookie::{
+    self, CookieValue, IdCandidates, IsSecure, Persistence, SessionCookie,
+};
+use crate::middleware::header::SessionHeader;
 use crate::session::SessionId;
 
-/// Where a layer reads ids, and where it writes them.
+/// The parts of requests and responses in which a layer reads and writes ids.
 #[derive(Clone, Debug)]
 pub(super) enum Carrier {
     Cookie(SessionCookie),
@@ -19,17 +21,17 @@ pub(super) enum Carrier {
     Either(SessionCookie, SessionHeader),
 }
 
-/// Where a response carries the id, which depends on the request.
+/// The parts of a response that carry the id; they depend on the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Answer {
+pub(super) struct IdPlacement {
     cookie: bool,
     header: bool,
     secure: IsSecure,
 }
 
-/// What a response says of the session's id.
+/// The session id carried by a response.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Word<'a> {
+pub(super) struct ResponseId<'a> {
     /// The id; `None`: there is no session any more.
     pub(super) id: Option<(&'a SessionId, Persistence)>,
     pub(super) route: Option<&'a Route>,
@@ -37,7 +39,7 @@ pub(super) struct Word<'a> {
     pub(super) removes_other: bool,
 }
 
-impl Answer {
+impl IdPlacement {
     /// Returns `true` if the response sets a cookie, whose `Secure` is a guess.
     pub(super) const fn is_guess(self) -> bool {
         self.cookie && self.secure.is_guess
@@ -59,7 +61,7 @@ impl Carrier {
         }
     }
 
-    /// Whether two layers read one id, at least sometimes.
+    /// Returns `true` if two layers use the same cookie or header.
     pub(super) fn is_shared_with(&self, other: &Self) -> bool {
         let names = (
             self.cookie().map(SessionCookie::name),
@@ -69,13 +71,14 @@ impl Carrier {
         names.0.is_some() && names.0 == names.1 || headers.0.is_some() && headers.0 == headers.1
     }
 
-    /// How long browsers keep the cookie, where the session does not say otherwise.
+    /// How long browsers keep the cookie, unless the session has a setting of its own.
     pub(super) fn persistence(&self) -> Persistence {
         self.cookie()
             .map_or(Persistence::BrowserSession, SessionCookie::persistence)
     }
 
-    /// Hides the id from what is inside, and logs the request.
+    /// Marks the lines with an id as sensitive, so that inner services which log the request do not
+    /// log the id.
     pub(super) fn hide(&self, headers: &mut HeaderMap) {
         let (has_cookie, header) = (self.cookie().is_some(), self.header());
         let header = header.map(SessionHeader::header_name);
@@ -87,56 +90,67 @@ impl Carrier {
         }
     }
 
-    /// The ids that a request presents, and where its response carries one.
-    pub(super) fn read<'h>(&self, uri: &Uri, headers: &'h HeaderMap) -> (Candidates<'h>, Answer) {
-        let (mut candidates, mut answer) = (Candidates::default(), Answer::default());
+    /// The ids that a request presents, and the parts of its response that carry one.
+    pub(super) fn read<'h>(
+        &self,
+        uri: &Uri,
+        headers: &'h HeaderMap,
+    ) -> (IdCandidates<'h>, IdPlacement) {
+        let (mut candidates, mut placement) = (IdCandidates::default(), IdPlacement::default());
         if let Some(cookie) = self.cookie() {
-            candidates = cookie::read(headers, cookie.name());
-            answer.secure = cookie.is_secure(uri, headers);
-            answer.cookie = !candidates.is_empty();
+            candidates = cookie::parse(headers, cookie.name());
+            placement.secure = cookie.is_secure(uri, headers);
+            placement.cookie = !candidates.is_empty();
         }
         if let Some(header) = self.header() {
-            answer.header = headers.contains_key(header.header_name());
+            placement.header = headers.contains_key(header.header_name());
             for line in headers.get_all(header.header_name()) {
                 candidates.add_line(line.as_bytes());
             }
         }
-        if !answer.cookie && !answer.header {
-            answer.cookie = self.cookie().is_some();
-            answer.header = self.header().is_some();
+        if !placement.cookie && !placement.header {
+            placement.cookie = self.cookie().is_some();
+            placement.header = self.header().is_some();
         }
-        (candidates, answer)
+        (candidates, placement)
     }
 
-    /// Says to caches that the response depends on the id.
+    /// Adds `Vary` so that caches key on the id.
     pub(super) fn vary(&self, headers: &mut HeaderMap) {
         if self.cookie().is_some() {
-            head::vary(headers, HeaderValue::from_static("Cookie"));
+            headers::vary(headers, HeaderValue::from_static("Cookie"));
         }
         if let Some(header) = self.header() {
-            head::vary(headers, header_name(header).into());
+            headers::vary(headers, header_name(header).into());
         }
     }
 
-    /// The one function that writes an id into a response, or that there is none any more.
-    pub(super) fn write(&self, headers: &mut HeaderMap, answer: Answer, word: Word<'_>) {
-        let secure = answer.secure.secure;
-        if let Some(cookie) = self.cookie().filter(|_| answer.cookie) {
-            let content = match word.id {
-                None => Content::Removal,
-                Some((id, persistence)) => Content::Session {
+    /// Writes an id into a response, or that there is no session any more. No other function does.
+    pub(super) fn write(
+        &self,
+        headers: &mut HeaderMap,
+        placement: IdPlacement,
+        response_id: ResponseId<'_>,
+    ) {
+        let secure = placement.secure.secure;
+        if let Some(cookie) = self.cookie().filter(|_| placement.cookie) {
+            let content = match response_id.id {
+                None => CookieValue::Removal,
+                Some((id, persistence)) => CookieValue::Session {
                     id,
-                    route: word.route,
+                    route: response_id.route,
                     persistence,
                 },
             };
-            let other = word.removes_other.then(|| cookie.removal_for_host(secure));
+            let other = response_id
+                .removes_other
+                .then(|| cookie.removal_for_host(secure));
             let line = cookie.header(content, secure);
-            head::set_cookie(headers, cookie.name(), other.flatten(), line);
+            headers::set_cookie(headers, cookie.name(), other.flatten(), line);
         }
-        if let Some(header) = self.header().filter(|_| answer.header) {
-            let value = SessionHeader::value(word.id.map(|(id, _)| id), word.route);
-            head::set_header(headers, header_name(header), value);
+        if let Some(header) = self.header().filter(|_| placement.header) {
+            let value = SessionHeader::value(response_id.id.map(|(id, _)| id), response_id.route);
+            headers::set_header(headers, header_name(header), value);
         }
     }
 }

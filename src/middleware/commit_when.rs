@@ -18,7 +18,7 @@ impl CommitWhen {
     }
 
     /// Returns `true` if the response with this head is to store what its handler has written.
-    pub(super) fn admits<B>(&self, response: Response<B>) -> (bool, Response<B>) {
+    pub(super) fn decide<B>(&self, response: Response<B>) -> (bool, Response<B>) {
         let Some(decide) = &self.0 else {
             return (true, response);
         };

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::carrier::Carrier;
-use super::commit_when::CommitWhen;
-use super::cookie::SessionCookie;
-use super::hint::Hint;
-use super::limits::Limits;
-use super::misrouted::Turnovers;
-use super::route::{Affinity, Route};
-use super::timeout::Timeout;
 use crate::error::{SessionError, SessionErrorKind, StoreError};
+use crate::middleware::carrier::Carrier;
+use crate::middleware::commit_when::CommitWhen;
+use crate::middleware::cookie::SessionCookie;
+use crate::middleware::cookie::route::{Affinity, Route};
+use crate::middleware::hint::Hint;
+use crate::middleware::limits::Limits;
+use crate::middleware::misrouted::MisroutedRequests;
+use crate::middleware::timeout::Timeout;
 use crate::session::{Changes, Login, Record, Root, SecretHash, Timestamp, UserKey};
 use crate::store::erased::ErasedStore;
 use crate::store::users::{self, NewLogin};
@@ -24,14 +24,14 @@ pub(super) struct Config {
     pub(super) commit_when: CommitWhen,
     pub(super) route: Option<Route>,
     pub(super) affinity: Affinity,
-    pub(super) idle: Option<Timeout>,
+    pub(super) idle_timeout: Option<Timeout>,
     pub(super) absolute_timeout: Timeout,
     pub(super) initial_idle_timeout: Option<Timeout>,
     pub(super) limits: Limits,
     /// Number of sessions that a user may have. `refuses_excess` decides what happens to more.
     pub(super) user_sessions: usize,
     pub(super) refuses_excess: bool,
-    pub(super) turnovers: Turnovers,
+    pub(super) misrouted_requests: MisroutedRequests,
     pub(super) hint: Hint,
 }
 
@@ -44,13 +44,13 @@ impl Config {
             commit_when: CommitWhen::default(),
             route: None,
             affinity: Affinity::default(),
-            idle: Some(Timeout::new(IDLE)),
+            idle_timeout: Some(Timeout::new(IDLE)),
             absolute_timeout: Timeout::new(ABSOLUTE),
             initial_idle_timeout: None,
             limits: Limits::default(),
             user_sessions: USER_SESSIONS,
             refuses_excess: false,
-            turnovers: Turnovers::default(),
+            misrouted_requests: MisroutedRequests::default(),
             hint: Hint::default(),
         }
     }
@@ -59,7 +59,7 @@ impl Config {
     pub(super) fn make_create(&self, secret: SecretHash, changes: &mut Changes) {
         changes.make_create(
             secret,
-            self.idle.map(Timeout::get),
+            self.idle_timeout.map(Timeout::get),
             self.absolute_timeout.get(),
         );
         if let Some(idle) = self.initial_idle_timeout {
@@ -114,7 +114,7 @@ impl Config {
     /// Fails if the configuration has a timeout of zero, with which no session could be used.
     pub(super) fn check(&self) -> Result<(), SessionError> {
         let times = [
-            self.idle,
+            self.idle_timeout,
             self.initial_idle_timeout,
             Some(self.absolute_timeout),
         ];
@@ -126,37 +126,37 @@ impl Config {
 
     /// Returns `true` if a session that the store has found is also within this layer's timeouts,
     /// which may have become shorter since the session was created.
-    pub(super) fn admits(&self, record: &Record, now: Timestamp) -> bool {
-        let idle = self.idle_of(record, false);
+    pub(super) fn is_within_timeouts(&self, record: &Record, now: Timestamp) -> bool {
+        let idle = self.idle_timeout_of(record, false);
         now < record.began_at().plus(self.absolute_timeout.get()) && record.is_live_with(idle, now)
     }
 
     /// Returns `true` if another access is to be recorded.
     pub(super) fn is_touch_due(&self, record: &Record, now: Timestamp) -> bool {
-        let idle = self.idle_of(record, true);
+        let idle = self.idle_timeout_of(record, true);
         record.is_touch_due_with(idle, now)
     }
 
     /// The idle timeout in force for a session. `returned` is `true` if its browser has presented
     /// the cookie, as it does with this request. The result is the value set for the session or,
     /// without one, the shorter of the timeout that it was created with and the configured one.
-    pub(super) fn idle_of(&self, record: &Record, returned: bool) -> Option<Duration> {
-        let made_with = record.idle_time(returned);
-        if record.has_own_idle_time() {
+    pub(super) fn idle_timeout_of(&self, record: &Record, returned: bool) -> Option<Duration> {
+        let made_with = record.idle_timeout_for(returned);
+        if record.has_own_idle_timeout() {
             return made_with;
         }
         let configured = if returned || record.has_returned() {
-            self.idle.map(Timeout::get)
+            self.idle_timeout.map(Timeout::get)
         } else {
-            self.idle_of_new()
+            self.idle_timeout_of_new()
         };
         shorter(made_with, configured)
     }
 
     /// The idle timeout of a session that is created now.
-    pub(super) fn idle_of_new(&self) -> Option<Duration> {
+    pub(super) fn idle_timeout_of_new(&self) -> Option<Duration> {
         let (idle, first) = (
-            self.idle.map(Timeout::get),
+            self.idle_timeout.map(Timeout::get),
             self.initial_idle_timeout.map(Timeout::get),
         );
         shorter(idle, first)

@@ -4,10 +4,10 @@ use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
 
-use super::peek::Peek;
-use super::session::Session;
-use super::session_data::{SessionData, SessionDataMut};
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::peek::Peek;
+use crate::middleware::session::Session;
+use crate::middleware::session_data::{SessionData, SessionDataMut};
 use crate::session::attribute::SessionAttribute;
 
 impl<S: Sync> FromRequestParts<S> for Session {

@@ -9,11 +9,12 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use pin_project_lite::pin_project;
 
-use super::body::ResponseBody;
-use super::complete::Complete;
-use super::keep_alive::KeepAlive;
-use super::request_session::{Closing, RequestSession};
 use crate::error::SessionError;
+use crate::middleware::body::ResponseBody;
+use crate::middleware::keep_alive::KeepAlive;
+use crate::middleware::request::RequestSession;
+use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::state::OnResponse;
 
 pin_project! {
     /// The future of [`SessionService`](crate::middleware::SessionService): the handler's,
@@ -22,45 +23,46 @@ pin_project! {
     /// Dropping it while the handler runs drops the handler's unsaved writes. Once the commit has
     /// begun, it continues even if this future is dropped.
     pub struct ResponseFuture<F, B> {
-        // Present while the exchange is open. `None` from the start if an outer layer handles it.
-        exchange: Option<Arc<RequestSession>>,
+        // Present until the handler has returned. `None` from the start if an outer layer handles
+        // it.
+        session: Option<Arc<RequestSession>>,
         keep_alive: KeepAlive,
         #[pin]
-        stage: Stage<F, B>,
+        stage: ResponseStage<F, B>,
     }
 
     impl<F, B> PinnedDrop for ResponseFuture<F, B> {
         // A handler that panics or is dropped may leave handles, whose writes would never be
         // stored.
         fn drop(this: Pin<&mut Self>) {
-            if let Some(exchange) = this.project().exchange {
-                exchange.abandon();
+            if let Some(session) = this.project().session {
+                session.abandon();
             }
         }
     }
 }
 
 pin_project! {
-    #[project = StageProjection]
-    enum Stage<F, B> {
+    #[project = ResponseStageProjection]
+    enum ResponseStage<F, B> {
         Handling {
             #[pin]
             handler: F,
         },
         Storing {
-            commit: Complete<()>,
-            exchange: Arc<RequestSession>,
+            commit: RunToCompletion<()>,
+            session: Arc<RequestSession>,
             response: Option<Response<B>>,
         },
     }
 }
 
 impl<F, B> ResponseFuture<F, B> {
-    pub(super) fn new(handler: F, exchange: Option<Arc<RequestSession>>) -> Self {
+    pub(super) fn new(handler: F, session: Option<Arc<RequestSession>>) -> Self {
         Self {
-            exchange,
+            session,
             keep_alive: KeepAlive::default(),
-            stage: Stage::Handling { handler },
+            stage: ResponseStage::Handling { handler },
         }
     }
 }
@@ -74,65 +76,67 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let response = match this.stage.as_mut().project() {
-                StageProjection::Handling { handler } => {
+            match this.stage.as_mut().project() {
+                ResponseStageProjection::Handling { handler } => {
                     let Poll::Ready(response) = handler.poll(cx) else {
-                        if let Some(exchange) = this.exchange {
-                            this.keep_alive.poll(exchange, cx);
+                        if let Some(session) = this.session {
+                            this.keep_alive.poll(session, cx);
                         }
                         return Poll::Pending;
                     };
                     let response = response?;
-                    let Some(exchange) = this.exchange.take() else {
+                    let Some(session) = this.session.take() else {
                         return Poll::Ready(Ok(response.map(ResponseBody::handler)));
                     };
-                    let (commits, response) = exchange.config().commit_when.admits(response);
-                    match exchange.close(commits) {
-                        Closing::Untouched => response.map(ResponseBody::handler),
-                        Closing::Settled => signed(response, &exchange),
-                        Closing::Storing(commit) => {
-                            this.stage.set(Stage::Storing {
-                                commit,
-                                exchange,
-                                response: Some(response),
-                            });
-                            continue;
+                    let (commits, response) = session.config().commit_when.decide(response);
+                    let commit = match session.close(commits) {
+                        OnResponse::Unused => {
+                            return Poll::Ready(Ok(response.map(ResponseBody::handler)));
                         }
-                    }
+                        OnResponse::Clean => {
+                            return Poll::Ready(Ok(with_headers(response, &session)));
+                        }
+                        OnResponse::Confirm => RunToCompletion::new(session.clone().confirm()),
+                        OnResponse::Commit => RunToCompletion::new(session.clone().commit_last()),
+                    };
+                    this.stage.set(ResponseStage::Storing {
+                        commit,
+                        session,
+                        response: Some(response),
+                    });
                 }
-                StageProjection::Storing {
+                ResponseStageProjection::Storing {
                     commit,
-                    exchange,
+                    session,
                     response,
                 } => {
                     let stored = ready!(Pin::new(commit).poll(cx));
                     let response = response
                         .take()
                         .expect("a completed future is not polled again");
-                    match stored {
-                        Ok(()) => signed(response, exchange),
-                        Err(error) => refusal(error, exchange),
-                    }
+                    return Poll::Ready(Ok(match stored {
+                        Ok(()) => with_headers(response, session),
+                        Err(error) => error_response(error, session),
+                    }));
                 }
-            };
-            return Poll::Ready(Ok(response));
+            }
         }
     }
 }
 
-fn signed<B>(response: Response<B>, exchange: &RequestSession) -> Response<ResponseBody<B>> {
+fn with_headers<B>(response: Response<B>, session: &RequestSession) -> Response<ResponseBody<B>> {
     let mut response = response.map(ResponseBody::handler);
-    exchange.sign(response.headers_mut());
+    session.write_headers(response.headers_mut());
     response
 }
 
 /// The response sent instead of the handler's, which may describe changes that are not stored.
-fn refusal<B>(error: SessionError, exchange: &RequestSession) -> Response<ResponseBody<B>> {
-    let mut response = Response::new(ResponseBody::words(error.kind()));
+fn error_response<B>(error: SessionError, session: &RequestSession) -> Response<ResponseBody<B>> {
+    let mut response = Response::new(ResponseBody::message(error.kind()));
     *response.status_mut() = error.status();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, text);
-    exchange.sign_failure(response.headers_mut());
+    session.write_headers_on_error(response.headers_mut());
     response.extensions_mut().insert(error);
     response
 }

@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 
-use super::route::{self, Route};
 use crate::error::{SetupError, SetupErrorKind};
+use crate::middleware::cookie::route::{self, Route};
 use crate::session::SessionId;
 
 /// A header of requests and responses that carries the session's id, in place of the cookie: for
@@ -29,7 +29,7 @@ impl SessionHeader {
     ///
     /// # Errors
     ///
-    /// When it is no header name, or that of a header with a meaning of its own in requests or
+    /// Fails if it is no header name, or that of a header with a meaning of its own in requests or
     /// responses, `Authorization` and `Set-Cookie` among them.
     pub fn new(name: &str) -> Result<Self, SetupError> {
         let invalid = || {

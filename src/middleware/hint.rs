@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use tracing::warn;
 
-/// Detects that browsers drop the cookies they receive, and that a layer is inside another one that
-/// does its work.
+/// Detects that browsers drop the cookies they receive, and that a layer is inside another one with
+/// the same cookie or header.
 ///
 /// A cookie with `Secure` that is sent over plain HTTP to a host other than this machine is
 /// silently dropped, and every request starts a new session. Clients without cookies look the same,
@@ -51,7 +51,7 @@ impl Hint {
     }
 }
 
-/// As with the counter beside it: a clone is to be configured further, and starts anew.
+/// A clone starts anew: a configuration is cloned to be changed.
 impl Clone for Hint {
     fn clone(&self) -> Self {
         Self::default()

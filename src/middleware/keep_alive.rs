@@ -14,40 +14,40 @@ use std::task::{Context, Poll, ready};
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
-use super::complete::Complete;
-use super::request_session::RequestSession;
+use crate::middleware::request::RequestSession;
+use crate::middleware::run_to_completion::RunToCompletion;
 
 /// The pending touch, or the timer before it, of a handler that waits.
 #[derive(Default)]
-pub(super) struct KeepAlive(Option<Step>);
+pub(super) struct KeepAlive(Option<KeepAliveStep>);
 
-enum Step {
+enum KeepAliveStep {
     Wait(Pin<Box<Sleep>>),
-    Touch(Complete<()>),
+    Touch(RunToCompletion<()>),
 }
 
 impl KeepAlive {
     /// Makes progress; wakes the task of the handler when more can be done.
-    pub(super) fn poll(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) {
-        while self.poll_step(exchange, cx).is_ready() {}
+    pub(super) fn poll(&mut self, session: &Arc<RequestSession>, cx: &mut Context<'_>) {
+        while self.poll_step(session, cx).is_ready() {}
     }
 
     /// Takes the next step; also returns pending if there is none.
-    fn poll_step(&mut self, exchange: &Arc<RequestSession>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_step(&mut self, session: &Arc<RequestSession>, cx: &mut Context<'_>) -> Poll<()> {
         self.0 = Some(match &mut self.0 {
-            Some(Step::Wait(timer)) => {
+            Some(KeepAliveStep::Wait(timer)) => {
                 ready!(timer.as_mut().poll(cx));
-                Step::Touch(exchange.touch_again())
+                KeepAliveStep::Touch(session.touch_again())
             }
-            Some(Step::Touch(touch)) => {
+            Some(KeepAliveStep::Touch(touch)) => {
                 // The error is already logged.
                 let _ = ready!(Pin::new(touch).poll(cx));
-                match wait(exchange) {
+                match wait(session) {
                     Some(wait) => wait,
                     None => return self.stop(),
                 }
             }
-            None => match wait(exchange) {
+            None => match wait(session) {
                 Some(wait) => wait,
                 None => return Poll::Pending,
             },
@@ -63,8 +63,8 @@ impl KeepAlive {
 
 /// The wait before the next touch, if there is a session that needs one. Outside a tokio runtime
 /// there are no timers.
-fn wait(exchange: &RequestSession) -> Option<Step> {
-    let after = exchange.touch_again_after()?;
+fn wait(session: &RequestSession) -> Option<KeepAliveStep> {
+    let after = session.touch_again_after()?;
     Handle::try_current().ok()?;
-    Some(Step::Wait(Box::pin(sleep(after))))
+    Some(KeepAliveStep::Wait(Box::pin(sleep(after))))
 }

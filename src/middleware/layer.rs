@@ -8,15 +8,15 @@ use std::time::Duration;
 use http::response::Parts;
 use tower_layer::Layer;
 
-use super::carrier::Carrier;
-use super::commit_when::CommitWhen;
-use super::config::Config;
-use super::cookie::SessionCookie;
-use super::header::SessionHeader;
-use super::limits::Limits;
-use super::route::{Affinity, Route};
-use super::service::SessionService;
-use super::timeout::Timeout;
+use crate::middleware::carrier::Carrier;
+use crate::middleware::commit_when::CommitWhen;
+use crate::middleware::config::Config;
+use crate::middleware::cookie::SessionCookie;
+use crate::middleware::cookie::route::{Affinity, Route};
+use crate::middleware::header::SessionHeader;
+use crate::middleware::limits::Limits;
+use crate::middleware::service::SessionService;
+use crate::middleware::timeout::Timeout;
 use crate::store::SessionStore;
 
 /// A `tower::Layer` that provides a [`Session`](crate::Session) to the wrapped service.
@@ -42,7 +42,7 @@ use crate::store::SessionStore;
 /// not called and no header is added. If the session is extracted, the response varies on the
 /// cookie, and it sets a new cookie only if the cookie changes.
 ///
-/// Layers nest. Of two layers with the same cookie name, the outer one is in charge and the inner
+/// Layers nest. Of two layers with the same cookie name, the outer one is used and the inner
 /// one passes requests through, which is logged as a warning unless both are clones of one layer.
 /// Two layers with different names provide two sessions; a handler
 /// gets that of the inner layer.
@@ -62,29 +62,30 @@ use crate::store::SessionStore;
 ///
 /// [`save`](crate::Session::save), [`update`](crate::Session::update) and
 /// [`invalidate`](crate::Session::invalidate) take effect at once and are not undone by a later
-/// failure of the request. In this list, *saved* is what they have stored and *staged* is what was
-/// written and not saved:
+/// failure of the request. In this table, *saved* is what they have stored, and *staged* is what
+/// was written and not saved:
 ///
-/// - **The handler returns**, with any status. Saved: kept. Staged: stored. Cookie: sent.
-/// - **The handler returns**, and [`commit_when`](Self::commit_when) decides against the commit.
-///   Saved: kept. Staged: dropped. Cookie: sent only if an earlier commit has changed the id.
-/// - **The handler panics**, and the layer that catches the panic is inside this one. The same.
-/// - **The handler panics**, and the layer that catches the panic is outside this one, or there is
-///   none. Saved: kept. Staged: dropped. Cookie: not sent.
-/// - **A timeout**, and the layer that enforces it is inside this one. As if the handler had
-///   returned, unless [`commit_when`](Self::commit_when) decides otherwise: see
-///   [below](#timeouts).
-/// - **A timeout**, enforced by a layer outside this one, **or a client that disconnects**. Saved:
-///   kept. Staged: dropped, unless the commit has begun. Cookie: not sent.
-/// - **The final commit fails.** Saved: kept. Staged: not stored; with
-///   [`Indeterminate`](crate::StoreErrorKind::Indeterminate) it may be stored. Cookie: sent only if
-///   an earlier commit has changed the id.
-/// - **The final commit rotates the id and fails with `Indeterminate`.** Saved: kept. Staged: taken
-///   back as soon as the store answers. Cookie: not sent.
-/// - **The session was ended or has expired meanwhile.** Saved: deleted with it. Staged: dropped,
-///   and the client receives 409. Cookie: not sent.
-/// - **Another request has rotated the id meanwhile.** Saved: kept. Staged: stored; with
-///   `cycle_id`, dropped, and the client receives 409. Cookie: not sent.
+/// | case | saved | staged | cookie |
+/// | --- | --- | --- | --- |
+/// | the handler returns, with any status | kept | stored | sent |
+/// | it returns, and `commit_when` decides against the commit | kept | dropped | (1) |
+/// | it panics, and a layer inside this one answers | kept | stored (2) | sent |
+/// | it panics otherwise | kept | dropped | not sent |
+/// | a timeout, enforced inside this layer | kept | stored (2) | sent |
+/// | a timeout, enforced outside this layer | kept | dropped (3) | not sent |
+/// | the client disconnects | kept | dropped (3) | not sent |
+/// | the final commit fails | kept | not stored (4) | (1) |
+/// | the final commit rotates the id and fails with `Indeterminate` | kept | (5) | not sent |
+/// | the session was deleted or has expired meanwhile | deleted | dropped, 409 | not sent |
+/// | another request has rotated the id meanwhile | kept | stored (6) | not sent |
+///
+/// 1. Sent only if an earlier commit of the same request has changed the id.
+/// 2. The response of the inner layer cannot be distinguished from a handler's.
+///    [`commit_when`](Self::commit_when) can decide against it: see [below](#timeouts).
+/// 3. Stored if the commit has begun before.
+/// 4. With [`Indeterminate`](crate::StoreErrorKind::Indeterminate) it may be stored.
+/// 5. Taken back as soon as the store answers.
+/// 6. With `cycle_id` it is dropped, and the client receives 409.
 ///
 /// A request that calls `cycle_id` and `save` and is then cut off outside this layer leaves the
 /// browser with an id that is no longer valid: the visitor is logged out. To avoid that, leave the
@@ -146,8 +147,8 @@ use crate::store::SessionStore;
 /// A request uses its session from the moment when the session is extracted: the access is recorded
 /// then, if a tenth of the idle timeout (at most a minute) has passed since the last recorded one.
 /// A request that runs for as long as the idle timeout touches the session repeatedly, so that it
-/// does not expire while the request runs. Sending the body of a response is no use; a
-/// [detached](crate::Session::detached) handle counts when it commits or calls
+/// does not expire while the request runs. Sending the body of a response does not count as a use
+/// of the session; a [detached](crate::Session::detached) handle counts when it commits or calls
 /// [`touch`](crate::Session::touch).
 ///
 /// The idle timeout of a session is that of the layer that created it, or the value set with
@@ -218,8 +219,8 @@ impl SessionLayer {
         self
     }
 
-    /// Has the id travel in a header or in the cookie, as the client does it, for one set of routes
-    /// that serves both programs and browsers.
+    /// Accepts and answers with the id in a header or in the cookie, whichever the client used, for
+    /// one set of routes that serves both programs and browsers.
     ///
     /// A client that sends its id in one of them gets a new one in the same. One that sends none
     /// gets both, so **a script in a page can read the id from the response that makes the
@@ -266,7 +267,7 @@ impl SessionLayer {
     /// takes precedence.
     #[must_use]
     pub fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
-        self.config().idle = idle.map(Timeout::new);
+        self.config().idle_timeout = idle.map(Timeout::new);
         self
     }
 
@@ -275,8 +276,13 @@ impl SessionLayer {
     /// [`with_idle_timeout`](Self::with_idle_timeout).
     ///
     /// A timeout shorter than the one that a stored session was created with applies to it at once,
-    /// at this layer: older sessions are no longer found. A longer one does not extend them. To end
-    /// all sessions after an incident, restart all nodes with a short timeout.
+    /// at this layer: older sessions are no longer found. A longer one does not extend them.
+    ///
+    /// A shorter timeout does not delete sessions: they stay in the store and in the lists of their
+    /// users, no event reports them, and a layer with a longer timeout finds them again. To end
+    /// sessions after an incident, call [`end_user`](crate::SessionStore::end_user), or
+    /// [`delete`](crate::SessionStore::delete) for each session of the
+    /// [`list`](crate::SessionStore::list).
     #[must_use]
     pub fn with_absolute_timeout(mut self, timeout: Duration) -> Self {
         self.config().absolute_timeout = Timeout::new(timeout);
@@ -304,9 +310,8 @@ impl SessionLayer {
     /// with [`with_excess_logins_refused`](Self::with_excess_logins_refused), the login fails
     /// instead.
     ///
-    /// Sessions that have expired do not count, as far as they are among the 64 with the oldest
-    /// logins: a login looks at no more of them. Each login that deletes sessions is logged, with
-    /// their number and the limit.
+    /// Expired sessions do not count, but a login looks only at the 64 oldest to find them. Each
+    /// login that deletes sessions is logged, with their number and the limit.
     ///
     /// Defaults to 1,000. Values above 10,000 count as 10,000. Concurrent logins may exceed the
     /// limit for a moment.
@@ -319,6 +324,9 @@ impl SessionLayer {
     /// Refuses the login of a user who already has the maximum number of sessions, with
     /// [`TooManySessions`](crate::SessionErrorKind::TooManySessions), instead of deleting the
     /// oldest session.
+    ///
+    /// The commit checks the limit before it stores the login. Concurrent logins can all pass that
+    /// check; if they exceed the limit together, the sessions with the oldest logins are deleted.
     #[must_use]
     pub fn with_excess_logins_refused(mut self) -> Self {
         self.config().refuses_excess = true;
@@ -361,7 +369,7 @@ impl SessionLayer {
     #[doc(alias = "failovers")]
     #[must_use]
     pub fn misrouted_requests(&self) -> u64 {
-        self.config.turnovers.get()
+        self.config.misrouted_requests.get()
     }
 
     /// Returns the configuration.

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// A clone starts at zero: a configuration is cloned to be changed, possibly for another node. The
 /// services of one configuration share it without cloning.
 #[derive(Debug, Default)]
-pub(super) struct Turnovers(AtomicU64);
+pub(super) struct MisroutedRequests(AtomicU64);
 
-impl Turnovers {
+impl MisroutedRequests {
     pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
@@ -20,7 +20,7 @@ impl Turnovers {
     }
 }
 
-impl Clone for Turnovers {
+impl Clone for MisroutedRequests {
     fn clone(&self) -> Self {
         Self::default()
     }

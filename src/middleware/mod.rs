@@ -7,13 +7,11 @@
 mod body;
 mod carrier;
 mod commit_when;
-mod complete;
 mod config;
 pub(crate) mod cookie;
 #[cfg(feature = "axum")]
 mod extract;
 mod future;
-mod head;
 pub(crate) mod header;
 mod hint;
 mod keep_alive;
@@ -21,14 +19,13 @@ pub(crate) mod layer;
 pub(crate) mod limits;
 mod misrouted;
 pub(crate) mod peek;
-mod remember;
-mod request_session;
-pub(crate) mod route;
+mod request;
+mod rollback;
+mod run_to_completion;
 mod service;
 pub(crate) mod session;
 pub(crate) mod session_data;
 mod state;
-mod take_back;
 #[cfg(feature = "testing")]
 mod test_store;
 mod timeout;

@@ -6,9 +6,9 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use super::request_session::{MISSING_LAYER, RequestSession};
-use super::session::Session;
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::request::{MISSING_LAYER, RequestSession};
+use crate::middleware::session::Session;
 use crate::session::{AttributeName, AttributeOf, Root, Timestamp, UserKey};
 
 /// A visitor's session, read without counting as a use: a page that polls must not keep an absent
@@ -41,12 +41,12 @@ impl Peek {
     ///
     /// Dropping the future changes nothing.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = RequestSession::of(&parts.extensions) else {
+        let Some(request) = RequestSession::of(&parts.extensions) else {
             error!(message = MISSING_LAYER);
             return Err(SessionErrorKind::MissingLayer.into());
         };
-        exchange.peek(&parts.uri, &parts.headers).await?;
-        Ok(Self(Session::of(exchange)))
+        request.peek(&parts.uri, &parts.headers).await?;
+        Ok(Self(Session::of(request)))
     }
 
     /// Reads an attribute, as [`Session::get`].

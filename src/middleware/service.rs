@@ -6,10 +6,10 @@ use std::task::{Context, Poll};
 use http::{Request, Response};
 use tower_service::Service;
 
-use super::body::ResponseBody;
-use super::config::Config;
-use super::future::ResponseFuture;
-use super::request_session::RequestSession;
+use crate::middleware::body::ResponseBody;
+use crate::middleware::config::Config;
+use crate::middleware::future::ResponseFuture;
+use crate::middleware::request::RequestSession;
 
 /// A service that provides a session to the requests it passes on; made by
 /// [`SessionLayer`](crate::SessionLayer).
@@ -44,7 +44,7 @@ where
     fn call(&mut self, mut request: Request<ReqBody>) -> Self::Future {
         // Inner services that log the request do not log the id.
         self.config.carrier.hide(request.headers_mut());
-        let exchange = RequestSession::begin(&self.config, request.extensions_mut());
-        ResponseFuture::new(self.inner.call(request), exchange)
+        let session = RequestSession::begin(&self.config, request.extensions_mut());
+        ResponseFuture::new(self.inner.call(request), session)
     }
 }

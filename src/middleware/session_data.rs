@@ -8,9 +8,9 @@ use std::thread;
 use http::request::Parts;
 use tracing::warn;
 
-use super::session::{Session, decode};
-use super::state::Origin;
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::session::{Session, decode};
+use crate::middleware::state::Origin;
 use crate::session::Value;
 use crate::session::attribute::SessionAttribute;
 
@@ -209,7 +209,7 @@ impl<T: SessionAttribute> Drop for SessionDataMut<T> {
             warn!(
                 ?key,
                 attribute,
-                error = &error as &dyn Error,
+                cause = &error as &dyn Error,
                 "a session attribute was changed too late and is not stored"
             );
         }

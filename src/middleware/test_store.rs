@@ -3,25 +3,25 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::carrier::Answer;
-use super::layer::SessionLayer;
-use super::request_session::RequestSession;
-use super::session::Session;
-use super::state::Found;
 use crate::clock;
 use crate::error::StoreError;
+use crate::middleware::carrier::IdPlacement;
+use crate::middleware::layer::SessionLayer;
+use crate::middleware::request::RequestSession;
+use crate::middleware::session::Session;
+use crate::middleware::state::PresentedSessions;
 use crate::session::{Changes, Loaded, Outcome, Record, Root, SecretHash};
 use crate::store::SessionStore;
 use crate::sync::lock;
 
 /// A map and a lock. It never removes expired sessions, because it is short-lived.
 #[derive(Debug, Default)]
-struct TestStore(Mutex<Sessions>);
+struct TestStore(Mutex<TestSessions>);
 
-type Sessions = BTreeMap<Root, Arc<Record>>;
+type TestSessions = BTreeMap<Root, Arc<Record>>;
 
 impl TestStore {
-    fn sessions(&self) -> MutexGuard<'_, Sessions> {
+    fn sessions(&self) -> MutexGuard<'_, TestSessions> {
         lock(&self.0)
     }
 }
@@ -65,12 +65,12 @@ impl Session {
     /// `testing`.
     #[must_use]
     pub fn for_test() -> Self {
-        let exchange =
+        let session =
             RequestSession::new(SessionLayer::new(TestStore::default()).into_config(), None);
-        let answer = Answer::default();
-        exchange
+        let placement = IdPlacement::default();
+        session
             .state()
-            .load(Found::None, answer, exchange.config());
-        Self::of(exchange)
+            .load(PresentedSessions::None, placement, session.config());
+        Self::of(session)
     }
 }

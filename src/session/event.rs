@@ -1,64 +1,64 @@
 //! [`SessionEvent`]: the creation, rotation, end or expiry of a session, as it is reported.
 
 #[cfg(any(feature = "memory", feature = "replicated"))]
-use super::Record;
-use super::{Root, Timestamp, UserKey};
+use crate::session::Record;
+use crate::session::{Root, Timestamp, UserKey};
 
-/// Something that has happened to a session.
+/// A change in the life of a session: its creation, a rotation of its id, its deletion or expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionEvent {
-    /// What has happened.
+    /// The kind of the change.
     pub kind: SessionEventKind,
-    /// The root of the session's id: its name in stores and logs, and no secret.
+    /// The root of the session's id: its name in stores and logs, which is not a secret.
     pub key: Root,
     /// The user who is logged in, or was; `None` also where the reporting node does not keep the
     /// session.
     pub user: Option<UserKey>,
     /// The node that reports it; `None` where the store has no nodes.
     pub node: Option<String>,
-    /// When it has happened, on the clock of the node that hands out this event.
+    /// The time of the change, by the clock of the node that hands out this event.
     pub at: Timestamp,
-    /// Whether another node may have reported it before. Such an event is reported for a node that
-    /// has failed, or when the session's owner has just changed; it can be received twice.
+    /// `true` if another node may have reported it before. Such an event is reported for a node
+    /// that has failed, or when the session's owner has just changed; it can be received twice.
     pub possible_repeat: bool,
 }
 
-/// What can happen to a session.
+/// The kind of a [`SessionEvent`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SessionEventKind {
-    /// It was made.
+    /// The session was created.
     Created,
-    /// It has a new id, mostly because of a login.
+    /// The session has a new id, usually because of a login.
     Rotated,
-    /// It was ended.
+    /// The session was deleted.
     Deleted(EndReason),
-    /// Its time has run out: [`Idle`](EndReason::Idle) or [`Absolute`](EndReason::Absolute).
+    /// The session has expired: [`Idle`](EndReason::Idle) or [`Absolute`](EndReason::Absolute).
     Expired(EndReason),
 }
 
-/// Why a session is no more.
+/// Why a session was deleted or expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// Its visitor has left: [`Session::invalidate`](crate::Session::invalidate) or
+    /// Its visitor has logged out: [`Session::invalidate`](crate::Session::invalidate) or
     /// [`log_out`](crate::Session::log_out).
     Logout,
     /// All sessions of its user were ended: [`end_user`](crate::SessionStore::end_user).
     User,
-    /// The application has ended it by its key: [`delete`](crate::SessionStore::delete).
+    /// The application has deleted it by its key: [`delete`](crate::SessionStore::delete).
     Admin,
-    /// Its user had too many.
+    /// Its user had more sessions than the limit.
     Limit,
-    /// It was not used for its idle time.
+    /// It was not used within its idle timeout.
     Idle,
-    /// Its absolute lifetime was over.
+    /// It reached its absolute deadline.
     Absolute,
 }
 
 impl SessionEventKind {
-    /// The kind in one word: `created`, `rotated`, `deleted` or `expired`.
+    /// Returns the kind in one word: `created`, `rotated`, `deleted` or `expired`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,7 +69,7 @@ impl SessionEventKind {
         }
     }
 
-    /// Why the session is no more, if it is.
+    /// Returns why the session was deleted or expired, if it was.
     #[must_use]
     pub const fn reason(self) -> Option<EndReason> {
         match self {
@@ -81,15 +81,16 @@ impl SessionEventKind {
     /// How `record` expires.
     #[cfg(any(feature = "memory", feature = "replicated"))]
     pub(crate) fn expiry_of(record: &Record) -> Self {
-        Self::Expired(match record.expires_at() < record.absolute_deadline() {
-            true => EndReason::Idle,
-            false => EndReason::Absolute,
+        Self::Expired(if record.expires_at() < record.absolute_deadline() {
+            EndReason::Idle
+        } else {
+            EndReason::Absolute
         })
     }
 }
 
 impl EndReason {
-    /// The reason in one word, in lower case.
+    /// Returns the reason in one word, in lower case.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

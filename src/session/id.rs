@@ -187,8 +187,7 @@ impl Root {
         Self(bytes)
     }
 
-    /// Returns `true` if this names the list of a user's sessions, which is stored as sessions are
-    /// and is none.
+    /// Returns `true` if this root names a user index rather than a session.
     #[must_use]
     pub const fn is_index(&self) -> bool {
         self.0[0] & INDEX != 0

@@ -11,16 +11,16 @@
 
 pub(crate) mod attribute;
 mod changes;
+pub(crate) mod codec;
 mod credential;
 pub(crate) mod event;
 pub(crate) mod id;
 mod idle;
-pub(crate) mod json;
 pub(crate) mod list;
 mod record;
 pub(crate) mod scope;
 mod shown;
-mod time;
+mod timestamp;
 pub(crate) mod user;
 pub(crate) mod user_index;
 mod value;
@@ -49,7 +49,7 @@ pub(crate) use record::access_version;
 pub(crate) use record::{AttributeEntry, FLOOR, Lifetime, UPDATES_MAX};
 pub use record::{Loaded, Record};
 pub(crate) use scope::Scope;
-pub use time::Timestamp;
+pub use timestamp::Timestamp;
 pub(crate) use user::UserKey;
 pub(crate) use user_index::{
     IndexEntry, LABEL_MAX, Listed, SessionInfo, expect_entry, index_root, new_index, note_end,

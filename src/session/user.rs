@@ -44,6 +44,18 @@ impl From<&str> for UserKey {
     }
 }
 
+impl From<String> for UserKey {
+    fn from(user: String) -> Self {
+        Self::of(&user)
+    }
+}
+
+impl From<&String> for UserKey {
+    fn from(user: &String) -> Self {
+        Self::of(user)
+    }
+}
+
 impl fmt::Display for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))

@@ -14,10 +14,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "replicated")]
-use super::Version;
-use super::{
+use crate::session::Version;
+use crate::session::{
     AttributeEntry, Changes, Login, Name, Record, Root, SecretHash, Timestamp, UserKey, Value,
-    is_reserved, json, shown,
+    codec, is_reserved, shown,
 };
 
 /// An entry of an index.
@@ -64,7 +64,8 @@ pub(crate) fn prolong(changes: &mut Changes, lifetime: Duration) {
 }
 
 pub(crate) fn put(changes: &mut Changes, key: &Root, entry: &IndexEntry) {
-    let value = json::encode(entry, ENTRY_MAX).expect("an entry has a short label and two numbers");
+    let value =
+        codec::encode(entry, ENTRY_MAX).expect("an entry has a short label and two numbers");
     changes.insert(Name::from(&*key.to_string()), value);
 }
 
@@ -76,7 +77,7 @@ pub(crate) fn remove(changes: &mut Changes, key: &Root) {
 pub(crate) fn expect_entry(changes: &mut Changes, key: &Root, index: &Record) {
     let name = Name::from(&*key.to_string());
     let version = index.version(&name);
-    changes.expect(name, version);
+    changes.require_version(name, version);
 }
 
 /// Records that all sessions listed so far are ended.
@@ -113,11 +114,11 @@ impl Record {
         let mut listed: Vec<_> = self
             .entries()
             .iter()
-            .filter_map(|register| {
+            .filter_map(|entry| {
                 Some(Listed {
-                    key: Root::parse(&register.name)?,
-                    entry: json::decode(register.value.as_ref()?).ok()?,
-                    is_ended: register.version < ended,
+                    key: Root::parse(&entry.name)?,
+                    entry: codec::decode(entry.value.as_ref()?).ok()?,
+                    is_ended: entry.version < ended,
                 })
             })
             .collect();
@@ -132,8 +133,7 @@ impl Record {
         let is_late = |version: &Version| ended.is_some_and(|ended| *version < ended);
         let entries = self.entries().iter();
         let late = entries.filter(|r| r.value.is_some() && is_late(&r.version));
-        late.filter_map(|register| Root::parse(&register.name))
-            .collect()
+        late.filter_map(|entry| Root::parse(&entry.name)).collect()
     }
 }
 

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{SessionError, SessionErrorKind};
 use crate::session::{
-    AttributeOf, Changes, Name, Outcome, Record, Root, Storable, Value, is_reserved, json,
+    AttributeOf, Changes, Name, Outcome, Record, Root, Storable, Value, codec, is_reserved,
 };
 use crate::store::erased::ErasedStore;
 
@@ -21,7 +21,7 @@ impl Value {
     /// [`Encode`](crate::SessionErrorKind::Encode) if it would not read back equal, and
     /// [`TooLarge`](crate::SessionErrorKind::TooLarge) beyond 256 MiB.
     pub fn encode<T: Storable + ?Sized>(value: &T) -> Result<Self, SessionError> {
-        Ok(json::encode(value, VALUE_MAX)?)
+        Ok(codec::encode(value, VALUE_MAX)?)
     }
 
     /// Decodes a value that [`encode`](Self::encode) has made or a handler has stored.
@@ -30,7 +30,7 @@ impl Value {
     ///
     /// [`Decode`](crate::SessionErrorKind::Decode) if it is not a `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, SessionError> {
-        Ok(json::decode(self)?)
+        Ok(codec::decode(self)?)
     }
 }
 
@@ -100,7 +100,7 @@ where
             Outcome::Committed(_) => return Ok(Ok(Some(new))),
             Outcome::Gone => None,
             Outcome::Conflict(record) => {
-                give_way(tries).await;
+                backoff(tries).await;
                 Some(record)
             }
             // Only of a rotation, which this is not.
@@ -119,7 +119,7 @@ fn replace<T: Storable>(
     let value = Value::encode(value).map_err(|error| error.with_attribute(name))?;
     let mut changes = Changes::default();
     changes.insert(name.clone(), value);
-    changes.expect(name.clone(), record.version(name));
+    changes.require_version(name.clone(), record.version(name));
     changes.without_access();
     Ok(changes)
 }
@@ -131,7 +131,7 @@ fn decoded<T: DeserializeOwned>(record: &Record, name: &str) -> Result<Option<T>
 
 /// Backs off after a conflict: at first by yielding, later for a random time, so that a node which
 /// is remote from the session's owner gets its turn between requests that run at the owner.
-pub(crate) async fn give_way(tries: usize) {
+pub(crate) async fn backoff(tries: usize) {
     let longest = (tries / TRIES_AT_ONCE).min(PAUSE_MS_MAX);
     // The keys of `RandomState` differ between calls, which is random enough to spread competitors.
     let random = RandomState::new().hash_one(tries) as usize;

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request};
 
 use crate::error::StoreError;
 use crate::session::Storable;
-use crate::session::{Changes, Login, Outcome, SessionId, UserKey, Value, json};
+use crate::session::{Changes, Login, Outcome, SessionId, UserKey, Value, codec};
 use crate::store::SessionStore;
 use crate::store::users::{self, NewLogin};
 
@@ -73,7 +73,7 @@ impl TestSession {
     ///
     /// When the value cannot be stored in a session.
     pub fn with<T: Storable + ?Sized>(mut self, name: &str, value: &T) -> Self {
-        let value = json::encode(value, usize::MAX)
+        let value = codec::encode(value, usize::MAX)
             .unwrap_or_else(|error| panic!("attribute `{name}`: {error}"));
         self.attributes.push((name.to_owned(), value));
         self

@@ -23,7 +23,7 @@ async fn a_missing_layer_is_explained_in_the_log_and_not_to_the_client() {
         let reply = send(&app, request("/incr", &[])).await;
         assert_eq!(reply.status, StatusCode::INTERNAL_SERVER_ERROR);
         reply.assert_untouched();
-        assert_eq!(reply.body, "there are no sessions here");
+        assert_eq!(reply.body, "no session layer for this route");
     }
     for word in [
         "distributable",

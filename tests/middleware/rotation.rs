@@ -120,7 +120,7 @@ struct Story {
     /// One letter per step: `i`nsert the next attribute, `r`emove the last, `c`ycle, end (`x`),
     /// `s`ave, `u`pdate.
     steps: &'static str,
-    /// Attributes afterwards.
+    /// Attributes afterward.
     names: &'static [&'static str],
     cookie: Cookie,
 }

@@ -245,7 +245,7 @@ async fn a_new_id_changes_nothing_about_the_route_that_was_requested() {
 
 /// C-11.
 #[tokio::test]
-async fn what_can_be_no_route_is_not_shown_and_counts_as_no_turnover() {
+async fn what_can_be_no_route_is_not_shown_and_is_not_misrouted() {
     let store = Spy::new();
     let layer = routed(&store, "node1");
     let app = asking(&layer);
@@ -302,7 +302,7 @@ async fn of_several_cookies_the_one_that_led_to_the_session_tells_the_route() {
     let mut other = Browser::new();
     other.get(&app, "/set?k=a&v=1").await.ok();
     let other = other.bare();
-    for (cookies, route, turnovers) in [
+    for (cookies, route, misrouted) in [
         // A dead one names another node.
         (
             [format!("{live}.node1"), format!("{dead}.node2")],
@@ -347,7 +347,7 @@ async fn of_several_cookies_the_one_that_led_to_the_session_tells_the_route() {
         assert_eq!(reply.body, route, "{cookies:?}");
         assert_eq!(
             layer.misrouted_requests() - before,
-            turnovers,
+            misrouted,
             "{cookies:?}"
         );
     }
@@ -355,7 +355,7 @@ async fn of_several_cookies_the_one_that_led_to_the_session_tells_the_route() {
 
 /// 46.
 #[tokio::test]
-async fn a_request_that_its_cookie_did_not_send_here_is_one_turnover_with_every_affinity() {
+async fn a_request_that_its_cookie_did_not_send_here_is_misrouted_once_with_every_affinity() {
     for affinity in AFFINITIES {
         let store = Spy::new();
         *store.owners.lock().unwrap() = Some("node1");
@@ -405,7 +405,7 @@ async fn with_affinity_owner_a_request_counts_where_its_cookie_did_not_send_it()
 
 /// 46.
 #[tokio::test]
-async fn a_turnover_counts_once_however_often_the_session_is_taken() {
+async fn a_misrouted_request_counts_once_however_often_the_session_is_taken() {
     let store = Spy::new();
     let layer = routed(&store, "node2");
     let app = asking(&layer);
@@ -423,7 +423,7 @@ async fn a_turnover_counts_once_however_often_the_session_is_taken() {
 
 /// 46.
 #[tokio::test]
-async fn a_request_whose_session_was_not_found_is_no_turnover() {
+async fn a_request_whose_session_was_not_found_is_not_misrouted() {
     let store = Spy::new();
     let layer = routed(&store, "node2");
     let app = asking(&layer);

@@ -116,7 +116,7 @@ async fn a_straggler_reads_nothing_writes_nothing_and_sets_no_cookie() {
         ] {
             let reply = old.clone().get(node, path).await;
             assert_eq!(reply.status, StatusCode::CONFLICT, "{path}");
-            assert_eq!(reply.body, "the session has another id by now", "{path}");
+            assert_eq!(reply.body, "the session id has been rotated", "{path}");
             reply.assert_no_cookie();
         }
         assert_eq!(browser.get(node, "/get?k=a").await.ok().body, "1");
@@ -517,7 +517,7 @@ async fn what_is_written_while_another_users_login_comes_between_is_refused_not_
     let old = visitor(&app).await;
     let reply = old.clone().get(&app, "/").await;
     assert_eq!(reply.status, StatusCode::CONFLICT);
-    assert_eq!(reply.body, "the session has another id by now");
+    assert_eq!(reply.body, "the session id has been rotated");
     reply.assert_no_cookie();
 }
 

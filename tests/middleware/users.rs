@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use distributable::{Root, Session, SessionId, SessionStore, UserKey};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::routing::get;
+use distributable::{
+    Root, Session, SessionError, SessionErrorKind, SessionId, SessionStore, UserKey,
+};
 
 use super::support::*;
 
@@ -66,4 +71,28 @@ async fn a_user_id_of_any_text_logs_in() {
         session.save().await.unwrap();
         assert_eq!(session.user(), Some(UserKey::of(user)));
     }
+}
+
+/// The login stays staged after a `save` that was refused, so the commit of the response is refused
+/// as well.
+#[tokio::test]
+async fn a_refused_login_is_answered_409_even_if_the_handler_has_handled_the_error() {
+    let handler = async |session: Session| -> Result<&'static str, SessionError> {
+        session.log_in("ada")?;
+        match session.save().await {
+            Ok(()) => Ok("welcome"),
+            Err(error) if error.kind() == SessionErrorKind::TooManySessions => Ok("sorry"),
+            Err(error) => Err(error),
+        }
+    };
+    let store = Spy::new();
+    let layer = layer(&store)
+        .with_max_sessions_per_user(1)
+        .with_excess_logins_refused();
+    let app = Router::new().route("/", get(handler)).layer(layer);
+    assert_eq!(Browser::new().get(&app, "/").await.ok().body, "welcome");
+    let refused = Browser::new().get(&app, "/").await;
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert_eq!(refused.body, "the user has too many sessions");
+    refused.assert_no_cookie();
 }

@@ -304,14 +304,14 @@ async fn a_load_and_a_commit_are_one_round_trip_each() {
     let mut changes = insert("a", "2");
     changes.insert("b".into(), crate::support::text("3"));
     changes.set_idle_timeout(Some(Duration::from_secs(60)));
-    changes.expect("a".into(), record.version("a"));
+    changes.require_version("a".into(), record.version("a"));
     let record = committed(store.commit(&key, Some(&record), changes).await);
     // What runs inside the script is not sent.
     let inside = cost(before) - 1;
     assert_eq!(inside, 0, "a commit on top of the latest is one script");
     // Conflicts bring the session along.
     let mut stale = insert("a", "3");
-    stale.expect("a".into(), None);
+    stale.require_version("a".into(), None);
     let outcome = store.commit(&key, Some(&record), stale).await;
     assert!(matches!(outcome, Ok(Outcome::Conflict(_))));
     let before = server.commands();

@@ -89,7 +89,7 @@ async fn keys_are_replaced_one_after_the_other() {
         Some("2")
     );
     let mut update = insert("a", "3");
-    update.expect("a".into(), record.version("a"));
+    update.require_version("a".into(), record.version("a"));
     let record = committed(both.commit(&key, Some(&record), update.clone()).await);
     let outcome = turned.commit(&key, Some(&record), update).await.unwrap();
     assert!(matches!(

@@ -304,7 +304,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
         };
         let n: usize = value(&record, "n").unwrap().parse().unwrap();
         let mut changes = insert("n", &(n + 1).to_string());
-        changes.expect("n".into(), record.version("n"));
+        changes.require_version("n".into(), record.version("n"));
         match store.commit(&key, Some(&record), changes).await {
             Ok(Outcome::Committed(record)) => {
                 assert_eq!(value(&record, "n"), Some((n + 1).to_string()));

@@ -227,7 +227,7 @@ async fn a_write_under_way_lands_in_the_session_that_was_rotated_meanwhile() {
     holds(&find(&there, &key).await.unwrap());
     // With an expectation that does not hold any more it is a conflict before anything else.
     let mut stale = rotation(SECRET, secret(2));
-    stale.expect("a".into(), base.version("a"));
+    stale.require_version("a".into(), base.version("a"));
     let outcome = here.commit(&key, Some(&base), stale).await.unwrap();
     assert!(matches!(outcome, Outcome::Conflict(_)), "{outcome:?}");
 }

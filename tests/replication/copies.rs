@@ -159,7 +159,7 @@ async fn count_up(node: &ReplicatedStore, key: &Root) {
         let mut changes = Changes::default();
         let next = (n + 1).to_string();
         changes.insert("n".into(), Value::from_bytes(next.as_bytes()));
-        changes.expect("n".into(), current.version("n"));
+        changes.require_version("n".into(), current.version("n"));
         match node.commit(key, Some(&current), changes).await.unwrap() {
             Outcome::Committed(_) => return,
             Outcome::Conflict(record) => current = record,

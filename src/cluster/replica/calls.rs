@@ -97,7 +97,7 @@ impl Replica {
             return Progress::Rejected(StoreErrorKind::Unavailable);
         }
         // Only one of two concurrent rotations may win: the owner decides.
-        let ordered = changes.expected().is_some()
+        let ordered = changes.required_version().is_some()
             || changes.rotation().is_some() && self.table.rules.ordered_rotations()
             || self
                 .table

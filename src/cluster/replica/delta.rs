@@ -66,7 +66,7 @@ impl Delta {
         // The floor applies to earlier writes, not to those in the same delta.
         let (floor, writes): (Vec<_>, Vec<_>) = self.entries.iter().partition(|r| r.is_floor());
         for register in writes.into_iter().chain(floor) {
-            record.merge_register(register);
+            record.merge_write(register);
         }
         if let Some(idle_timeout) = self.idle_timeout {
             record.lifetime.idle_timeout = record.lifetime.idle_timeout.max(idle_timeout);
@@ -109,7 +109,7 @@ impl Delta {
     pub(crate) fn payload_bytes(&self) -> usize {
         let size =
             |r: &AttributeEntry| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
-        self.entries.iter().map(|r| size(r) + REGISTER).sum()
+        self.entries.iter().map(|r| size(r) + ATTRIBUTE_BYTES).sum()
     }
 }
 
@@ -122,4 +122,4 @@ pub(crate) fn keep_latest(updates: &mut Vec<Version>) {
 }
 
 /// Bytes of an attribute in addition to its payload, as measured.
-pub(super) const REGISTER: usize = 96;
+pub(super) const ATTRIBUTE_BYTES: usize = 96;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::session::{Forked, Loaded, Presented, Record, SecretHash, Timestamp};
 
-use crate::cluster::replica::delta::{Delta, REGISTER};
+use crate::cluster::replica::delta::{ATTRIBUTE_BYTES, Delta};
 use crate::cluster::replica::expired::{Mark, TOMBSTONE_MARGIN};
 
 /// The state of one session at one node.
@@ -239,7 +239,7 @@ impl Entry {
     /// Returns the bytes that count toward the limits, including the key and the overhead.
     pub(crate) fn weight(&self) -> usize {
         let payload = match self {
-            Self::Live(record) => record.payload_bytes() + record.entries().len() * REGISTER,
+            Self::Live(record) => record.payload_bytes() + record.entries().len() * ATTRIBUTE_BYTES,
             Self::Delta(delta) => delta.payload_bytes(),
             Self::Expired(_) | Self::Tombstone { .. } => return TOMBSTONE,
         };
@@ -255,7 +255,10 @@ impl From<Mark> for Entry {
 
 /// Returns the bytes that the marks of removed attributes count for in the limits.
 pub(crate) fn marks_bytes(record: &Record) -> usize {
-    record.marks().map(|mark| mark.name.len() + REGISTER).sum()
+    record
+        .marks()
+        .map(|mark| mark.name.len() + ATTRIBUTE_BYTES)
+        .sum()
 }
 
 /// How long a delta without its session is kept: longer than any hand-over takes.

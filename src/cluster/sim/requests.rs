@@ -253,7 +253,7 @@ impl World {
                 result = count(&base) + 1;
                 let value = Value::from_bytes(format!("{result} {op}").as_bytes());
                 changes.insert(COUNTER.into(), value);
-                changes.expect(COUNTER.into(), base.version(COUNTER));
+                changes.require_version(COUNTER.into(), base.version(COUNTER));
                 // What the owner sends is large then, and small messages overtake it.
                 if self.models[request.model].is_large && self.rng.random() {
                     let name = LARGE_NAMES[self.rng.random_range(0..LARGE_NAMES.len())];

@@ -2,13 +2,16 @@
 //!
 //! [`SessionCookie`] is validated when it is built: a cookie that browsers would refuse, or that
 //! could break a header, cannot be configured. One function both sets and removes it, so a removal
-//! always repeats the attributes that browsers match on. Reading ([`read()`]) works on the bytes of
-//! all `Cookie` lines and looks for one name only.
+//! always repeats the attributes that browsers match on. Reading ([`parse()`]) works on the bytes
+//! of all `Cookie` lines and looks for one name only.
 //!
 //! This module does not decide when a cookie is sent, and it never repeats what a client sent.
 
 mod builder;
-mod read;
+pub(crate) mod headers;
+mod parse;
+pub(crate) mod persistence;
+pub(crate) mod route;
 mod secure;
 
 use std::time::Duration;
@@ -16,10 +19,10 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Uri};
 
 pub use self::builder::SessionCookieBuilder;
-pub(crate) use self::read::{Candidate, Candidates, read};
+pub(crate) use self::parse::{IdCandidate, IdCandidates, parse};
+use self::route::Route;
 pub(crate) use self::secure::IsSecure;
 pub use self::secure::Secure;
-use super::route::{self, Route};
 use crate::session::SessionId;
 
 /// The cookie that carries the session id, and its attributes.
@@ -92,7 +95,7 @@ pub enum Persistence {
 
 /// The content of a `Set-Cookie` header.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Content<'a> {
+pub(crate) enum CookieValue<'a> {
     /// The browser's session has this id, and the node of this route serves it.
     Session {
         id: &'a SessionId,
@@ -135,14 +138,14 @@ impl SessionCookie {
     /// Renders the cookie, both to set and to remove it.
     ///
     /// The header is marked sensitive: `Debug` hides it, and HTTP/2 keeps it out of its tables.
-    pub(crate) fn header(&self, content: Content<'_>, secure: bool) -> HeaderValue {
+    pub(crate) fn header(&self, content: CookieValue<'_>, secure: bool) -> HeaderValue {
         let (value, max_age) = match content {
-            Content::Session {
+            CookieValue::Session {
                 id,
                 route,
                 persistence,
             } => (route::join(id, route), persistence.max_age()),
-            Content::Removal => (String::new(), Some(0)),
+            CookieValue::Removal => (String::new(), Some(0)),
         };
         let attributes = if secure {
             &self.secured

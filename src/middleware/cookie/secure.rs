@@ -101,16 +101,14 @@ impl<'h> Lines<'h> {
     /// them may come from the browser.
     fn is_https(&self) -> Option<bool> {
         let listed = self.forwarded_proto.map(|line| trim(until(line, b',')));
-        let named = [listed, parameter(self.forwarded, b"proto")];
-        let named = named.into_iter().flatten().filter_map(|protocol| {
+        let protocols = [listed, parameter(self.forwarded, b"proto")];
+        let encrypted = protocols.into_iter().flatten().filter_map(|protocol| {
             let is = |name: &[u8]| protocol.eq_ignore_ascii_case(name);
-            match () {
-                () if is(b"https") || is(b"wss") => Some(true),
-                () if is(b"http") || is(b"ws") => Some(false),
-                () => None,
-            }
+            let is_encrypted = is(b"https") || is(b"wss");
+            let is_plain = is(b"http") || is(b"ws");
+            (is_encrypted || is_plain).then_some(is_encrypted)
         });
-        named.reduce(|one, other| one || other)
+        encrypted.reduce(|one, other| one || other)
     }
 
     /// Returns `true` if the client addressed this machine by a loopback name or address.

@@ -17,7 +17,7 @@ fn set(cookie: &SessionCookie, secure: bool) -> String {
 fn set_for(cookie: &SessionCookie, persistence: Persistence, secure: bool) -> String {
     let id = SessionId::parse(&[b'A'; 56]).unwrap();
     let route = Route::new("node1").unwrap();
-    let content = Content::Session {
+    let content = CookieValue::Session {
         id: &id,
         route: Some(&route),
         persistence,
@@ -27,7 +27,7 @@ fn set_for(cookie: &SessionCookie, persistence: Persistence, secure: bool) -> St
 }
 
 fn removal(cookie: &SessionCookie) -> String {
-    let header = cookie.header(Content::Removal, true);
+    let header = cookie.header(CookieValue::Removal, true);
     header.to_str().unwrap().to_owned()
 }
 
@@ -47,7 +47,7 @@ fn the_default_is_what_a_session_cookie_should_be() {
 #[test]
 fn a_cookie_without_a_route_has_no_dot() {
     let id = SessionId::generate();
-    let content = Content::Session {
+    let content = CookieValue::Session {
         id: &id,
         route: None,
         persistence: Persistence::BrowserSession,
@@ -180,7 +180,7 @@ fn a_max_age_is_at_least_a_second_and_at_most_four_hundred_days() {
 #[test]
 fn debug_of_the_header_hides_the_id() {
     let id = SessionId::generate();
-    let content = Content::Session {
+    let content = CookieValue::Session {
         id: &id,
         route: None,
         persistence: Persistence::BrowserSession,
@@ -194,11 +194,11 @@ proptest! {
     fn what_is_set_is_read_back(name in "[A-Za-z0-9!#$%&'*+.^_`|~-]{1,20}", node in "[A-Za-z0-9_]{1,32}") {
         let cookie = SessionCookie::builder(name).build().unwrap();
         let (id, route) = (SessionId::generate(), Route::new(&node).unwrap());
-        let content = Content::Session { id: &id, route: Some(&route), persistence: Persistence::BrowserSession };
+        let content = CookieValue::Session { id: &id, route: Some(&route), persistence: Persistence::BrowserSession };
         let header = cookie.header(content, true);
         let pair = header.to_str().unwrap().split(';').next().unwrap();
         let headers = HeaderMap::from_iter([(COOKIE, HeaderValue::from_str(pair).unwrap())]);
-        let candidates = read(&headers, cookie.name());
+        let candidates = parse(&headers, cookie.name());
         let found: Vec<_> = candidates.iter().collect();
         prop_assert_eq!(found.len(), 1);
         prop_assert_eq!(found[0].id(), &id);

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::middleware::request_session::RequestSession;
+use crate::middleware::request::RequestSession;
 
-/// State shared by the detached handles of an exchange: with the last of them, it warns of writes
+/// State shared by the detached handles of a request: with the last of them, it warns of writes
 /// that were not saved.
 pub(super) struct Detached(Arc<RequestSession>);
 
 impl Detached {
-    pub(super) const fn of(exchange: Arc<RequestSession>) -> Self {
-        Self(exchange)
+    pub(super) const fn of(request: Arc<RequestSession>) -> Self {
+        Self(request)
     }
 }
 

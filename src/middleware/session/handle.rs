@@ -7,17 +7,22 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 use tracing::error;
 
-use super::detached::Detached;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::request_session::{MISSING_LAYER, RequestSession};
-use crate::middleware::state::State;
-use crate::session::{AttributeName, AttributeOf, Storable, Value, is_reserved, json};
+use crate::middleware::request::{MISSING_LAYER, RequestSession};
+use crate::middleware::session::detached::Detached;
+use crate::middleware::state::SessionState;
+use crate::session::{AttributeName, AttributeOf, Storable, Value, codec, is_reserved};
 
 /// A visitor's session, as seen by one request.
 ///
 /// Extracting it awaits the store once; reading and writing do not. The first write creates the
-/// session. Writes are stored when the handler has returned, before the response is sent. Clones
-/// share one session. Requests of one session do not block each other.
+/// session. Clones share one session. Requests of one session do not block each other.
+///
+/// [`insert`](Self::insert), [`remove`](Self::remove), [`log_in`](Self::log_in),
+/// [`cycle_id`](Self::cycle_id) and the other writes that do not wait are *staged*: they are stored
+/// together when the handler has returned, before the response is sent. [`save`](Self::save),
+/// [`update`](Self::update), [`invalidate`](Self::invalidate) and [`log_out`](Self::log_out) take
+/// effect at once, and a later error of the request does not undo them.
 ///
 /// ```
 /// use distributable::{Attribute, Session, SessionError};
@@ -60,7 +65,7 @@ use crate::session::{AttributeName, AttributeOf, Storable, Value, is_reserved, j
 /// to it.
 #[derive(Clone)]
 pub struct Session {
-    pub(super) exchange: Arc<RequestSession>,
+    pub(super) request: Arc<RequestSession>,
     pub(super) detached: Option<Arc<Detached>>,
 }
 
@@ -83,12 +88,12 @@ impl Session {
     /// Dropping the future changes nothing, except that the access may already be recorded; the
     /// next call loads the session again.
     pub async fn from_parts(parts: &Parts) -> Result<Self, SessionError> {
-        let Some(exchange) = RequestSession::of(&parts.extensions) else {
+        let Some(request) = RequestSession::of(&parts.extensions) else {
             error!(message = MISSING_LAYER);
             return Err(SessionErrorKind::MissingLayer.into());
         };
-        exchange.load(&parts.uri, &parts.headers).await?;
-        Ok(Self::of(exchange))
+        request.load(&parts.uri, &parts.headers).await?;
+        Ok(Self::of(request))
     }
 
     /// Reads an attribute. Returns `None` if there is none of that name.
@@ -106,9 +111,8 @@ impl Session {
         decode(name, value)
     }
 
-    /// Writes an attribute. Writing the bytes that the attribute has already is no change, as long
-    /// as the store still holds what the request has loaded; if another request has written
-    /// meanwhile, this write is the later one and wins.
+    /// Writes an attribute. Writing the same bytes again stores nothing, unless another request has
+    /// changed the attribute since; then this write wins.
     ///
     /// `&None` is a value like any other: the attribute exists and holds `null`, which only
     /// [`get`](Self::get) with an `Option` type can read. To delete the attribute, use
@@ -126,7 +130,7 @@ impl Session {
         let name = name.as_name();
         let value = self.encode(name, value)?;
         let mut state = self.writable_state()?;
-        state.write(name, Some(value), self.exchange.config())
+        state.write(name, Some(value), self.request.config())
     }
 
     /// Removes an attribute. Returns `true` if it existed.
@@ -139,7 +143,7 @@ impl Session {
         not_reserved(name)?;
         let mut state = self.writable_state()?;
         let existed = state.value(name).is_some();
-        state.write(name, None, self.exchange.config())?;
+        state.write(name, None, self.request.config())?;
         Ok(existed)
     }
 
@@ -181,7 +185,7 @@ impl Session {
     pub fn clear(&self) -> Result<(), SessionError> {
         let mut state = self.writable_state()?;
         for name in state.names() {
-            state.write(&name, None, self.exchange.config())?;
+            state.write(&name, None, self.request.config())?;
         }
         Ok(())
     }
@@ -205,13 +209,14 @@ impl Session {
     #[must_use]
     pub fn detached(&self) -> Self {
         self.state().detach();
-        let new = || Arc::new(Detached::of(self.exchange.clone()));
+        let new = || Arc::new(Detached::of(self.request.clone()));
         Self {
-            exchange: self.exchange.clone(),
+            request: self.request.clone(),
             detached: Some(self.detached.clone().unwrap_or_else(new)),
         }
     }
-    pub(super) fn writable_state(&self) -> Result<MutexGuard<'_, State>, SessionError> {
+
+    pub(super) fn writable_state(&self) -> Result<MutexGuard<'_, SessionState>, SessionError> {
         let state = self.state();
         state.writable(self.detached.is_some())?;
         Ok(state)
@@ -223,8 +228,8 @@ impl Session {
         value: &T,
     ) -> Result<Value, SessionError> {
         not_reserved(name)?;
-        let max_bytes = self.exchange.config().limits.attribute_bytes;
-        json::encode(value, max_bytes)
+        let max_bytes = self.request.config().limits.attribute_bytes;
+        codec::encode(value, max_bytes)
             .map_err(|error| SessionError::from(error).with_attribute(name))
     }
 }
@@ -242,7 +247,7 @@ pub(crate) fn decode<T: DeserializeOwned>(
     name: &str,
     value: Option<Value>,
 ) -> Result<Option<T>, SessionError> {
-    let value = value.map(|value| json::decode(&value)).transpose();
+    let value = value.map(|value| codec::decode(&value)).transpose();
     value.map_err(|error| SessionError::from(error).with_attribute(name))
 }
 

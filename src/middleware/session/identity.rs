@@ -1,8 +1,8 @@
 //! The id of a session, and what the request has presented of it.
 
-use super::Session;
 use crate::error::SessionError;
-use crate::middleware::route::{self, Route};
+use crate::middleware::cookie::route::{self, Route};
+use crate::middleware::session::Session;
 use crate::session::{Root, SessionId};
 
 impl Session {
@@ -20,7 +20,7 @@ impl Session {
             let state = self.state();
             (state.id()?, state.key()?)
         };
-        Some(route::join(&id, self.exchange.route(&key).as_ref()))
+        Some(route::join(&id, self.request.route(&key).as_ref()))
     }
 
     /// Returns the route suffix of the session cookie that was sent with this request: the node
@@ -55,9 +55,9 @@ impl Session {
         self.state().exists()
     }
 
-    /// Returns `true` if the browser presented several live sessions, or more session cookies than
-    /// are looked up (four). None of them is used, because one may have been planted: this request
-    /// has no session. The first write deletes those that are live and creates a new session;
+    /// Returns `true` if the request carried several live sessions, or more than four session
+    /// cookies. The request then has no session, because one of them may have been planted. The
+    /// first write deletes those that are live and creates a new session;
     /// [`invalidate`](Self::invalidate) deletes them as well. Both remove the cookies whose scope
     /// is known. Duplicate cookies arise when the cookie's domain is changed in the configuration,
     /// or when two hosts of one domain set the cookie.
@@ -75,7 +75,7 @@ impl Session {
 
     /// Rotates the session id. The former id is rejected as soon as the response is sent. Call this
     /// whenever a visitor's privileges change, unless [`log_in`](Self::log_in) does it: an id that
-    /// an attacker has planted in the browser (session fixation) is worthless afterwards.
+    /// an attacker has planted in the browser (session fixation) is worthless afterward.
     ///
     /// For one minute, requests with the former id, which the browser may have sent before the
     /// response arrived, get no session, and an error

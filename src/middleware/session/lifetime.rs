@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Session;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::complete::Complete;
 use crate::middleware::cookie::Persistence;
+use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::session::Session;
 use crate::middleware::timeout::Timeout;
 use crate::session::Timestamp;
 
@@ -34,7 +34,7 @@ impl Session {
     #[doc(alias = "max_inactive_interval")]
     #[must_use]
     pub fn idle_timeout(&self) -> Option<Duration> {
-        self.state().idle_timeout(self.exchange.config())
+        self.state().idle_timeout(self.request.config())
     }
 
     /// Sets the idle timeout of this session; `None` for no idle timeout. It takes precedence over
@@ -74,7 +74,7 @@ impl Session {
             return Err(SessionErrorKind::InvalidTimeout.into());
         }
         self.writable_state()?
-            .set_persistence(persistence, self.exchange.config())
+            .set_persistence(persistence, self.request.config())
     }
 
     /// Records a use of the session now, if a tenth of the idle timeout (at most a minute) has
@@ -90,6 +90,6 @@ impl Session {
     ///
     /// Once the future has been polled, the use is recorded even if the future is dropped.
     pub async fn touch(&self) -> Result<(), SessionError> {
-        Complete::new(self.exchange.clone().use_now()).await
+        RunToCompletion::new(self.request.clone().use_now()).await
     }
 }

@@ -1,7 +1,7 @@
 //! The user of a session: login and logout.
 
-use super::Session;
 use crate::error::SessionError;
+use crate::middleware::session::Session;
 use crate::session::UserKey;
 
 impl Session {
@@ -10,13 +10,22 @@ impl Session {
     /// is none.
     ///
     /// `user` is the application's id of the user. The session stores a one-way hash of it, which
-    /// [`user`](Self::user) returns. A request that was sent with a former id of the session, such
-    /// as the second press of a login button, creates a session of its own.
+    /// [`user`](Self::user) returns. If the request carries an outdated id (double click on login),
+    /// a separate session is created.
+    ///
+    /// All attributes of the session are kept. If another user may have been logged in to it
+    /// before, call [`clear`](Self::clear) first, or log that user out.
     ///
     /// # Errors
     ///
     /// Fails if the session has ended meanwhile, or if a cookie can no longer be sent. If another
-    /// request has rotated the id first, the commit creates a separate session, as for a former id.
+    /// request has rotated the id first, the commit creates a separate session, as for an outdated
+    /// id.
+    ///
+    /// [`TooManySessions`](crate::SessionErrorKind::TooManySessions) is an error of the commit: its
+    /// response replaces the handler's, even if [`save`](Self::save) has returned the error before.
+    /// To show a page of your own, replace that response in a layer around the session layer, as
+    /// the guide's [recipe](crate::guide::recipes) does.
     ///
     /// ```
     /// # use distributable::{Session, SessionError, UserKey};
@@ -29,7 +38,7 @@ impl Session {
     /// # example(&Session::for_test()).unwrap();
     /// ```
     pub fn log_in(&self, user: &str) -> Result<(), SessionError> {
-        let (user, config) = (UserKey::of(user), self.exchange.config());
+        let (user, config) = (UserKey::of(user), self.request.config());
         self.state().log_in(user, None, config)
     }
 
@@ -40,7 +49,7 @@ impl Session {
     ///
     /// As [`log_in`](Self::log_in), and if the label is too long.
     pub fn log_in_with_label(&self, user: &str, label: &str) -> Result<(), SessionError> {
-        let (user, config) = (UserKey::of(user), self.exchange.config());
+        let (user, config) = (UserKey::of(user), self.request.config());
         self.state().log_in(user, Some(label), config)
     }
 

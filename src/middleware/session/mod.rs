@@ -19,25 +19,25 @@ use std::sync::{Arc, MutexGuard};
 
 pub use self::handle::Session;
 pub(super) use self::handle::decode;
-use super::config::Config;
-use super::request_session::RequestSession;
-use super::state::State;
+use crate::middleware::config::Config;
+use crate::middleware::request::RequestSession;
+use crate::middleware::state::SessionState;
 
 // Access of the middleware to what is behind a handle.
 impl Session {
     /// A handle of a request's session.
-    pub(super) const fn of(exchange: Arc<RequestSession>) -> Self {
+    pub(super) const fn of(request: Arc<RequestSession>) -> Self {
         Self {
-            exchange,
+            request,
             detached: None,
         }
     }
 
     pub(super) fn config(&self) -> &Config {
-        self.exchange.config()
+        self.request.config()
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.exchange.state()
+    pub(super) fn state(&self) -> MutexGuard<'_, SessionState> {
+        self.request.state()
     }
 }

@@ -1,9 +1,9 @@
 //! The session as the store has it: saving, loading again, waiting for a change, and deletion.
 
-use super::Session;
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::complete::Complete;
-use crate::middleware::state::Update;
+use crate::middleware::run_to_completion::RunToCompletion;
+use crate::middleware::session::Session;
+use crate::middleware::state::AttributeUpdate;
 
 impl Session {
     /// Deletes the session. Returns `true` if there was one; a request with a former id has none.
@@ -25,7 +25,7 @@ impl Session {
     #[doc(alias = "flush")]
     #[doc(alias = "logout")]
     pub async fn invalidate(&self) -> Result<bool, SessionError> {
-        Complete::new(self.exchange.clone().end()).await
+        RunToCompletion::new(self.request.clone().delete()).await
     }
 
     /// Stores all writes so far, without waiting for the end of the request.
@@ -39,9 +39,10 @@ impl Session {
     ///
     /// Once the future has been polled, the changes are stored even if the future is dropped.
     pub async fn save(&self) -> Result<(), SessionError> {
-        match self.commit(None).await? {
-            true => Ok(()),
-            false => Err(SessionErrorKind::Conflict.into()),
+        if self.commit(None).await? {
+            Ok(())
+        } else {
+            Err(SessionErrorKind::Conflict.into())
         }
     }
 
@@ -56,7 +57,7 @@ impl Session {
     ///
     /// Once the future has been polled, the session is loaded even if the future is dropped.
     pub async fn reload(&self) -> Result<(), SessionError> {
-        Complete::new(self.exchange.clone().reload()).await
+        RunToCompletion::new(self.request.clone().reload()).await
     }
 
     /// Waits until another request has written the session or given it another id, and loads it, as
@@ -66,23 +67,23 @@ impl Session {
     /// A change is noticed at once on a memory store, and on a replicated store where this node
     /// holds the session or makes the change itself. On other stores and nodes it is noticed up to
     /// a second later, when the store is asked again. Changes that follow each other may be noticed
-    /// as one. What was changed since this handle has last loaded, saved or waited counts, what it
-    /// has saved itself does not. Waiting is no use of the session.
+    /// as one. Counts: changes by others since this handle last loaded, saved or waited. Waiting
+    /// does not count as a use of the session.
     ///
     /// # Errors
     ///
-    /// When the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)), when
-    /// another request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), when
-    /// there is no session that is stored, and when the store fails.
+    /// Fails if the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)),
+    /// if another request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), if
+    /// there is no stored session, and if the store fails.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no change.
     pub async fn changed(&self) -> Result<(), SessionError> {
-        self.exchange.changed().await
+        self.request.changed().await
     }
 
-    pub(super) fn commit(&self, update: Option<Update>) -> Complete<bool> {
-        Complete::new(self.exchange.clone().commit(update, false))
+    pub(super) fn commit(&self, update: Option<AttributeUpdate>) -> RunToCompletion<bool> {
+        RunToCompletion::new(self.request.clone().commit(update, false))
     }
 }

@@ -7,11 +7,11 @@ use std::convert::Infallible;
 
 use serde::de::DeserializeOwned;
 
-use super::handle::{Session, decode, not_reserved};
 use crate::error::{SessionError, SessionErrorKind};
-use crate::middleware::state::Update;
+use crate::middleware::session::handle::{Session, decode, not_reserved};
+use crate::middleware::state::AttributeUpdate;
 use crate::session::{AttributeOf, Name, Storable, Value};
-use crate::store::typed::{UPDATE_TRIES_MAX, give_way};
+use crate::store::typed::{UPDATE_TRIES_MAX, backoff};
 
 impl Session {
     /// Replaces an attribute by the result of `f`, atomically: no other request on any node writes
@@ -160,16 +160,16 @@ impl Session {
                 Replacement::None => return Ok(returned),
                 Replacement::Removal => None,
                 Replacement::Value(value) => {
-                    self.state().admits(name, &value, self.config())?;
+                    self.state().check_limits(name, &value, self.config())?;
                     Some(value)
                 }
             };
             let name = name.clone();
-            let update = Update { name, value, after };
+            let update = AttributeUpdate { name, value, after };
             if self.commit(Some(update)).await? {
                 return Ok(returned);
             }
-            give_way(tries).await;
+            backoff(tries).await;
         }
         Err(SessionError::from(SessionErrorKind::Conflict).with_attribute(name))
     }

@@ -3,11 +3,10 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::{State, Stored};
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
-use crate::middleware::cookie::Persistence;
-use crate::middleware::remember;
+use crate::middleware::cookie::{Persistence, persistence};
+use crate::middleware::state::{SessionState, Stored};
 use crate::session::{Changes, Name, Record, SessionId, UserKey, Value, Version, is_reserved};
 
 /// The changes sent to the store in one step.
@@ -31,7 +30,7 @@ pub(crate) struct BatchLogin {
 
 /// A write that was computed from the attribute's previous value.
 #[derive(Clone, Debug)]
-pub(crate) struct Update {
+pub(crate) struct AttributeUpdate {
     pub(crate) name: Name,
     /// `None`: the attribute is removed.
     pub(crate) value: Option<Value>,
@@ -41,32 +40,33 @@ pub(crate) struct Update {
 
 /// The work that is left when the handler has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rest {
-    /// The session was never requested.
-    Untouched,
-    Nothing,
+pub(crate) enum OnResponse {
+    /// The session was never extracted: the response does not depend on it.
+    Unused,
+    /// None.
+    Clean,
     /// The cookie is to be sent again, if it still has the session's id.
     Confirm,
     Commit,
 }
 
-impl State {
+impl SessionState {
     /// Closes the session to writes that the response could not carry, and returns the work that is
     /// left for it.
-    pub(crate) fn close(&mut self) -> Rest {
+    pub(crate) fn close(&mut self) -> OnResponse {
         self.closed = true;
-        if !self.consulted {
-            Rest::Untouched
+        if !self.extracted {
+            OnResponse::Unused
         } else if self.is_pending()
             || self.in_flight.is_some()
             || self.dropped
             || self.guards.failure.is_some()
         {
-            Rest::Commit
+            OnResponse::Commit
         } else if self.sends_cookie_again() {
-            Rest::Confirm
+            OnResponse::Confirm
         } else {
-            Rest::Nothing
+            OnResponse::Clean
         }
     }
 
@@ -111,7 +111,9 @@ impl State {
     /// Fails if another request has ended this request's session, or has rotated its id.
     pub(super) fn check_known(&self) -> Result<(), SessionError> {
         match self {
-            Self { ended: true, .. } => Err(SessionErrorKind::Invalidated.into()),
+            Self {
+                invalidated: true, ..
+            } => Err(SessionErrorKind::Invalidated.into()),
             Self {
                 superseded: true, ..
             } => Err(SessionErrorKind::Superseded.into()),
@@ -124,12 +126,12 @@ impl State {
     /// session.
     pub(crate) fn begin(
         &mut self,
-        update: Option<&Update>,
+        update: Option<&AttributeUpdate>,
         last: bool,
         config: &Config,
     ) -> Result<Option<Batch>, SessionError> {
         // A commit that panicked has left its batch here.
-        self.undo();
+        self.rollback();
         self.check_known()?;
         if let Some(failure) = self.guards.failure.take() {
             return Err(failure);
@@ -175,7 +177,7 @@ impl State {
                 Some(value) => changes.insert(update.name.clone(), value.clone()),
                 None => changes.remove(update.name.clone()),
             }
-            changes.expect(update.name.clone(), update.after);
+            changes.require_version(update.name.clone(), update.after);
         }
         if let Some(guard) = &guard {
             guard.apply(base.as_deref(), &mut changes);
@@ -195,7 +197,7 @@ impl State {
 
     /// Stages how long the browser is to keep the cookie, if that is set or is not the default.
     fn stage_persistence(&mut self, config: &Config) {
-        if self.stored.is_none() && self.staged.written(remember::NAME).is_none() {
+        if self.stored.is_none() && self.staged.get(persistence::NAME).is_none() {
             let usual = config.carrier.persistence();
             if usual != Persistence::BrowserSession {
                 self.persistence.get_or_insert(usual);
@@ -203,8 +205,8 @@ impl State {
         }
         if let Some(persistence) = self.persistence.take() {
             self.size = None;
-            let value = remember::value(persistence);
-            self.staged.insert(remember::NAME.into(), value);
+            let value = persistence::value(persistence);
+            self.staged.insert(persistence::NAME.into(), value);
         }
     }
 
@@ -244,8 +246,8 @@ impl State {
     /// Handles a rotation by another request. A login creates a session of its own from the staged
     /// changes, and this returns `true`; any other request can do nothing more, and its staged
     /// changes are dropped.
-    pub(crate) fn outpaced(&mut self, config: &Config) -> bool {
-        self.undo();
+    pub(crate) fn handle_superseded(&mut self, config: &Config) -> bool {
+        self.rollback();
         if self.login.is_none() {
             self.supersede();
             return false;
@@ -253,7 +255,7 @@ impl State {
         self.stored = None;
         self.user = None;
         self.size = None;
-        self.requested = None;
+        self.requested_route = None;
         self.returned = false;
         self.id = Some(config.store.new_id());
         true
@@ -266,7 +268,7 @@ impl State {
     }
 
     /// The batch did not take effect: its changes are staged again, below those made since.
-    pub(crate) fn undo(&mut self) {
+    pub(crate) fn rollback(&mut self) {
         self.restore_guard();
         let Some(older) = self.in_flight.take() else {
             return;
@@ -287,8 +289,8 @@ impl State {
 
     /// The batch has taken effect, or may have, and does not count: its changes are staged again.
     /// They get another id, because the one that they had is taken back.
-    pub(crate) fn doubt(&mut self, config: &Config) {
-        self.undo();
+    pub(crate) fn rollback_with_new_id(&mut self, config: &Config) {
+        self.rollback();
         self.id = match &self.stored {
             Some(stored) if self.rotates().is_some() => Some(SessionId::with_root(stored.key())),
             Some(_) => self.id,
@@ -297,22 +299,22 @@ impl State {
     }
 
     /// The id of the session to be created is taken: draws another one.
-    pub(crate) fn rename(&mut self, config: &Config) {
-        self.undo();
+    pub(crate) fn redraw_id(&mut self, config: &Config) {
+        self.rollback();
         self.id = Some(config.store.new_id());
     }
 
     /// Another request has written before the batch: stages it again, on top of the newer record.
     /// Fails if the batch had a condition of its own, and drops the write that depends on it.
-    pub(crate) fn outrun(
+    pub(crate) fn rebase(
         &mut self,
         record: Arc<Record>,
         config: &Config,
     ) -> Result<(), SessionError> {
         let guard = self.guards.batch.take();
-        self.undo();
+        self.rollback();
         let refused = guard.map(|guard| self.refuse(&guard));
-        if record.user() != self.user && self.outpaced(config) {
+        if record.user() != self.user && self.handle_superseded(config) {
             return Ok(());
         }
         self.renew(record)?;
@@ -335,15 +337,15 @@ impl State {
 
     /// Another request has ended the session: drops all pending changes, and refuses further ones
     /// until the request itself restarts.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn invalidate(&mut self) {
         self.drop_session();
-        self.ended = true;
+        self.invalidated = true;
     }
 
     /// This request has ended the session: later writes create a new one.
-    pub(crate) fn restart(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.drop_session();
-        self.ended = false;
+        self.invalidated = false;
         self.superseded = false;
         self.dropped = false;
         self.returned = false;
@@ -352,7 +354,7 @@ impl State {
 
     fn drop_session(&mut self) {
         self.id = None;
-        self.requested = None;
+        self.requested_route = None;
         self.stored = None;
         self.guards.losses += 1;
         self.drop_changes();

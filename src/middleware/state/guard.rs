@@ -4,9 +4,9 @@
 //! store still has the value that it was computed from. A commit has at most one condition, so a
 //! batch carries the write of one guard, and those of further guards follow one by one.
 
-use super::State;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
+use crate::middleware::state::SessionState;
 use crate::session::{Changes, Name, Record, Value};
 
 /// The conditions of a request's writes.
@@ -36,7 +36,7 @@ pub(crate) struct Origin {
     losses: u32,
 }
 
-impl State {
+impl SessionState {
     /// The attribute as the request sees it now.
     pub(crate) fn origin(&self, name: &str) -> Origin {
         Origin {
@@ -90,7 +90,7 @@ impl State {
         let staged = &self.staged;
         self.guards
             .staged
-            .retain(|guard| staged.written(&guard.name).is_some());
+            .retain(|guard| staged.get(&guard.name).is_some());
     }
 
     /// Takes the condition of the next batch. Fails if it is known not to hold; the write is then
@@ -115,7 +115,7 @@ impl State {
     /// Takes the writes of the remaining guards out of a batch and stages them again.
     pub(super) fn hold_back(&mut self, changes: &mut Changes) {
         for guard in &self.guards.staged {
-            let written = changes.written(&guard.name).map(Option::<&Value>::cloned);
+            let written = changes.get(&guard.name).map(Option::<&Value>::cloned);
             let Some(written) = written else { continue };
             changes.unset(&guard.name);
             match written {
@@ -159,7 +159,7 @@ impl Guard {
     /// Makes a batch conditional.
     pub(super) fn apply(&self, base: Option<&Record>, changes: &mut Changes) {
         let version = base.and_then(|base| base.version(&self.name));
-        changes.expect(self.name.clone(), version);
+        changes.require_version(self.name.clone(), version);
     }
 }
 

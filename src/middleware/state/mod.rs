@@ -1,28 +1,29 @@
 //! The state of one request's session, and the changes staged to it. No waiting, no HTTP.
 //!
-//! A [`State`] has three layers: the record as the store has it, a batch of changes on its way to
-//! the store, and the changes staged since. Reads look through them from the top. Everything else
-//! that a request can change is kept beside them, each in a field of its own, so that every order
-//! of insert, remove, cycle and invalidate has a defined result.
+//! A [`SessionState`] has three layers: the record as the store has it, a batch of changes on its
+//! way to the store, and the changes staged since. Reads look through them from the top. Everything
+//! else that a request can change is kept beside them, each in a field of its own, so that every
+//! order of insert, remove, cycle and invalidate has a defined result.
 
 mod commit;
 mod guard;
-mod stage;
+mod presented_sessions;
+mod staging;
 
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use self::commit::{BatchLogin, Rest, Update};
+pub(super) use self::commit::{AttributeUpdate, BatchLogin, OnResponse};
 use self::guard::Guards;
 pub(super) use self::guard::Origin;
-use self::stage::Size;
-use super::carrier::Answer;
-use super::config::Config;
-use super::cookie::Persistence;
-use super::remember;
-use super::route::{Received, Route};
+pub(super) use self::presented_sessions::{LoadedSession, PresentedId, PresentedSessions};
+use self::staging::Size;
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::carrier::IdPlacement;
+use crate::middleware::config::Config;
+use crate::middleware::cookie::route::{Route, RouteBuf};
+use crate::middleware::cookie::{Persistence, persistence};
 use crate::session::{
     AttributeEntry, Changes, Name, Record, Root, SecretHash, SessionId, UserKey, Value, Version,
     is_reserved,
@@ -30,9 +31,9 @@ use crate::session::{
 
 /// One request's view of its session.
 #[derive(Debug, Default)]
-pub(super) struct State {
-    /// The session has been requested: the response depends on the cookie.
-    consulted: bool,
+pub(super) struct SessionState {
+    /// The session has been extracted: the response depends on the cookie.
+    extracted: bool,
     /// The store has answered whether there is a session.
     loaded: bool,
     /// The request uses the session and does not only peek at it.
@@ -42,11 +43,11 @@ pub(super) struct State {
     /// There will be no response.
     abandoned: bool,
     /// Another request has ended the session since it was loaded.
-    ended: bool,
+    invalidated: bool,
     /// The browser presented a former id of a session whose id was rotated.
     superseded: bool,
     /// Whether the response carries the id in a cookie, in a header, or in both.
-    answer: Answer,
+    placement: IdPlacement,
     /// The live session that the browser presented.
     client: Option<SessionId>,
     /// Live sessions that the browser presented, none of which is used because there are several.
@@ -54,9 +55,9 @@ pub(super) struct State {
     /// The browser presented several, or more cookies than are looked up.
     ambiguous: bool,
     /// This request has deleted the rivals.
-    ended_rivals: bool,
+    deleted_rivals: bool,
     /// The route of the presented cookie.
-    requested: Option<Received>,
+    requested_route: Option<RouteBuf>,
     /// The session is the one that the browser presented, even if its id has changed since.
     returned: bool,
     /// The browser has the right id, but the cookie is to be sent again for another reason.
@@ -98,52 +99,6 @@ impl Stored {
     }
 }
 
-/// An id that a browser has presented.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct PresentedId {
-    pub(super) id: SessionId,
-    pub(super) key: Root,
-    /// The cookie's route is not the one that it should name.
-    pub(super) misrouted: bool,
-    /// The route that the cookie names.
-    pub(super) requested: Option<Received>,
-    /// The cookie names a node other than this one, and this one has a route.
-    pub(super) turnover: bool,
-}
-
-/// The live session found under a presented id.
-#[derive(Debug)]
-pub(super) struct LoadedSession {
-    pub(super) lead: PresentedId,
-    pub(super) record: Arc<Record>,
-}
-
-/// The live sessions that a request presents.
-#[derive(Debug)]
-pub(super) enum Found {
-    None,
-    One(LoadedSession),
-    /// Their keys; empty if there were more cookies than are looked up.
-    Several(Vec<Root>),
-    /// No live session, but one whose id was rotated.
-    Superseded,
-}
-
-impl Found {
-    /// Adds another live session.
-    pub(super) fn with(self, shown: LoadedSession) -> Self {
-        let key = shown.lead.key;
-        match self {
-            Self::None | Self::Superseded => Self::One(shown),
-            Self::One(first) => Self::Several(vec![first.lead.key, key]),
-            Self::Several(mut keys) => {
-                keys.push(key);
-                Self::Several(keys)
-            }
-        }
-    }
-}
-
 /// The change of the cookie that the response carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CookieAction {
@@ -151,51 +106,56 @@ pub(super) enum CookieAction {
     Removal,
 }
 
-impl State {
-    /// Marks the session as requested. Returns `true` if it is still to be loaded.
-    pub(super) fn consult(&mut self) -> Result<bool, SessionError> {
+impl SessionState {
+    /// Marks the session as extracted. Returns `true` if it is still to be loaded.
+    pub(super) fn mark_extracted(&mut self) -> Result<bool, SessionError> {
         if self.loaded {
             return Ok(false);
         }
         if self.closed {
             return Err(SessionErrorKind::TooLate.into());
         }
-        self.consulted = true;
+        self.extracted = true;
         Ok(true)
     }
 
     /// Records the store's answer. Returns `true` if it was recorded for the first time and the
     /// request is misrouted.
-    pub(super) fn load(&mut self, found: Found, answer: Answer, config: &Config) -> bool {
+    pub(super) fn load(
+        &mut self,
+        found: PresentedSessions,
+        placement: IdPlacement,
+        config: &Config,
+    ) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
-        self.answer = answer;
-        let LoadedSession { lead, record } = match found {
-            Found::None => return false,
-            Found::Superseded => {
+        self.placement = placement;
+        let LoadedSession { presented, record } = match found {
+            PresentedSessions::None => return false,
+            PresentedSessions::Superseded => {
                 self.superseded = true;
                 return false;
             }
-            Found::One(shown) => shown,
-            Found::Several(keys) => {
+            PresentedSessions::One(session) => session,
+            PresentedSessions::Several(keys) => {
                 self.rivals = keys;
                 self.ambiguous = true;
                 return false;
             }
         };
         self.returned = true;
-        self.client = Some(lead.id);
-        self.requested = lead.requested;
-        self.id = Some(lead.id);
-        self.persistence = remember::renewal(&record, config.carrier.persistence());
-        self.stale_cookie = lead.misrouted || self.persistence.is_some();
+        self.client = Some(presented.id);
+        self.requested_route = presented.requested_route;
+        self.id = Some(presented.id);
+        self.persistence = persistence::renewal(&record, config.carrier.persistence());
+        self.stale_cookie = presented.is_route_stale || self.persistence.is_some();
         self.user = record.user();
         self.stored = Some(Stored {
-            id: lead.id,
+            id: presented.id,
             record,
         });
-        lead.turnover
+        presented.is_misrouted
     }
 
     /// Marks the session as used. Returns `true` the first time.
@@ -219,7 +179,7 @@ impl State {
 
     /// Returns `true` if the browser presented several sessions that have not been deleted.
     pub(super) const fn is_ambiguous(&self) -> bool {
-        self.ambiguous && !self.ended_rivals
+        self.ambiguous && !self.deleted_rivals
     }
 
     /// The live sessions that a first write or a logout deletes.
@@ -228,17 +188,17 @@ impl State {
     }
 
     /// Records that the rivals have been deleted.
-    pub(super) fn rivals_ended(&mut self) {
+    pub(super) fn rivals_deleted(&mut self) {
         self.rivals = Vec::new();
-        self.ended_rivals = self.ambiguous;
+        self.deleted_rivals = self.ambiguous;
     }
 
-    pub(super) const fn has_ended_rivals(&self) -> bool {
-        self.ended_rivals
+    pub(super) const fn has_deleted_rivals(&self) -> bool {
+        self.deleted_rivals
     }
 
-    pub(super) const fn answer(&self) -> Answer {
-        self.answer
+    pub(super) const fn placement(&self) -> IdPlacement {
+        self.placement
     }
 
     /// Returns `true` if the session's id or user has changed since this request was sent.
@@ -267,7 +227,7 @@ impl State {
     }
 
     pub(super) fn requested_route(&self) -> Option<Route> {
-        self.requested.map(Received::to_route)
+        self.requested_route.map(RouteBuf::to_route)
     }
 
     pub(super) fn id(&self) -> Option<SessionId> {
@@ -312,7 +272,7 @@ impl State {
         let stored = self.record().into_iter().flat_map(Record::entries);
         let in_flight = self.in_flight.iter().flat_map(Changes::writes);
         let mut names: Vec<_> = stored
-            .map(|register| &register.name)
+            .map(|entry| &entry.name)
             .chain(in_flight.map(|(name, _)| name))
             .chain(self.staged.writes().iter().map(|(name, _)| name))
             .filter(|name| !is_reserved(name) && self.value(name).is_some())
@@ -331,15 +291,15 @@ impl State {
             .or_else(|| self.in_flight.as_ref()?.idle_timeout());
         match (set, self.record()) {
             (Some(idle), _) => idle,
-            (None, Some(record)) => config.idle_of(record, self.returned),
-            (None, None) => config.idle_of_new(),
+            (None, Some(record)) => config.idle_timeout_of(record, self.returned),
+            (None, None) => config.idle_timeout_of_new(),
         }
     }
 
     /// The cookie for the response, now that everything is stored.
-    pub(super) fn notice(&self, config: &Config) -> Option<CookieAction> {
+    pub(super) fn cookie_action(&self, config: &Config) -> Option<CookieAction> {
         match &self.stored {
-            _ if self.ended || self.superseded => None,
+            _ if self.invalidated || self.superseded => None,
             Some(Stored { id, record }) => {
                 let has_it = self.client == Some(*id) && !self.stale_cookie;
                 // Another request may have rotated the id meanwhile, and its cookie must not be
@@ -347,16 +307,16 @@ impl State {
                 let is_wanted = !has_it && record.is_current(&id.hash());
                 is_wanted.then(|| CookieAction::Session(*id, self.persistence(config)))
             }
-            None => (self.client.is_some() || self.ended_rivals).then_some(CookieAction::Removal),
+            None => (self.client.is_some() || self.deleted_rivals).then_some(CookieAction::Removal),
         }
     }
 
     /// The cookie for the response after the last commit has failed: only a rotation by an earlier
     /// commit is announced. Without it, the browser would be logged out.
-    pub(super) fn notice_of_rotation(&self, config: &Config) -> Option<CookieAction> {
+    pub(super) fn cookie_action_on_error(&self, config: &Config) -> Option<CookieAction> {
         let stored = self.stored.as_ref().map(|stored| stored.id);
         let moved = self.returned && stored != self.client;
-        self.notice(config).filter(|_| moved)
+        self.cookie_action(config).filter(|_| moved)
     }
 
     /// The secret that a staged rotation replaces.
@@ -371,7 +331,7 @@ impl State {
 
     /// The value last written under a name: `None` if nothing was ever written.
     fn known(&self, name: &str) -> Option<Option<&Value>> {
-        self.staged.written(name).or_else(|| self.below(name))
+        self.staged.get(name).or_else(|| self.below(name))
     }
 
     /// The value last written under a name, ignoring staged changes.
@@ -380,20 +340,20 @@ impl State {
     }
 
     fn in_flight(&self, name: &str) -> Option<Option<&Value>> {
-        self.in_flight.as_ref()?.written(name)
+        self.in_flight.as_ref()?.get(name)
     }
 
     fn in_record(&self, name: &str) -> Option<Option<&Value>> {
-        Some(self.register(name)?.value.as_ref())
+        Some(self.entry(name)?.value.as_ref())
     }
 
-    fn register(&self, name: &str) -> Option<&AttributeEntry> {
-        self.record()?.register(name)
+    fn entry(&self, name: &str) -> Option<&AttributeEntry> {
+        self.record()?.entry(name)
     }
 
     fn persistence(&self, config: &Config) -> Persistence {
         self.persistence
-            .or_else(|| remember::read(self.value(remember::NAME)?))
+            .or_else(|| persistence::read(self.value(persistence::NAME)?))
             .unwrap_or_else(|| config.carrier.persistence())
     }
 }

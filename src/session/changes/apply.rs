@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Changes, Outcome, Rotation};
+use crate::session::changes::{Changes, Outcome, Rotation};
 use crate::session::{AttributeEntry, Record, Timestamp, Version, WriterId};
 
 impl Changes {
@@ -12,7 +12,7 @@ impl Changes {
         let idle = record.idle_timeout();
         !self.is_empty()
             && !self.is_create()
-            && self.expected().is_none()
+            && self.required_version().is_none()
             && self.rotation().is_none()
             && self.idle_timeout().is_none_or(|wanted| wanted == idle)
             && self.writes.iter().all(|(name, _)| self.is_in(name, record))
@@ -74,7 +74,7 @@ impl Changes {
             (None, None) => return Outcome::Gone,
             (Some(create), None) => create.record(now),
             (None, Some(current)) => {
-                if let Some((name, version)) = self.expected()
+                if let Some((name, version)) = self.required_version()
                     && current.version(name) != version
                 {
                     return Outcome::Conflict(current.clone());
@@ -98,9 +98,9 @@ impl Changes {
         if let Some(Rotation { to, login, .. }) = self.rotation() {
             record.rotate(to, login, version, now);
         }
-        for register in self.entries(version) {
-            if !self.is_in(&register.name, &record) {
-                record.merge_entry(Cow::Owned(register));
+        for entry in self.entries(version) {
+            if !self.is_in(&entry.name, &record) {
+                record.merge_entry(Cow::Owned(entry));
             }
         }
         if let Some(idle) = self.idle_timeout()
@@ -112,7 +112,7 @@ impl Changes {
         Outcome::Committed(Arc::new(record))
     }
 
-    /// The writes as registers that carry `version`.
+    /// The writes as entries that carry `version`.
     pub(crate) fn entries(&self, version: Version) -> impl Iterator<Item = AttributeEntry> {
         self.writes.iter().map(move |(name, value)| AttributeEntry {
             name: name.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Changes;
+use crate::session::changes::Changes;
 use crate::session::{Credential, Lifetime, Record, SecretHash, Timestamp, UserKey, Version};
 
 /// The lifetime of a new session.
@@ -44,7 +44,7 @@ impl Changes {
 
     /// The creation that these changes are, if they are one.
     pub(super) fn creation(&self) -> Option<Creation> {
-        let create = self.seldom.as_ref()?.create?;
+        let create = self.rare.as_ref()?.create?;
         // A timeout set for this session takes precedence over the general one.
         let initial_idle_timeout = create
             .initial_idle_timeout

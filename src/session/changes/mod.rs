@@ -20,14 +20,14 @@ use crate::session::{FLOOR, Login, Name, SecretHash, Value, Version};
 pub struct Changes {
     writes: Vec<(Name, Option<Value>)>,
     /// Boxed, so that rare changes cost other requests no more than a null pointer.
-    seldom: Option<Box<Rare>>,
+    rare: Option<Box<Rare>>,
 }
 
 /// Rare changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Rare {
     create: Option<Creation>,
-    expect: Option<(Name, Option<Version>)>,
+    required_version: Option<(Name, Option<Version>)>,
     idle_timeout: Option<Option<Duration>>,
     rotation: Option<Rotation>,
     /// The commit is not a use of the session.
@@ -70,7 +70,7 @@ impl Changes {
         idle_timeout: Option<Duration>,
         absolute_timeout: Duration,
     ) {
-        self.seldom().create = Some(Creation {
+        self.rare().create = Some(Creation {
             secret,
             user: None,
             idle_timeout,
@@ -82,7 +82,7 @@ impl Changes {
     /// With [`create`](Self::create): sets a shorter idle timeout until a client has returned the
     /// cookie.
     pub(crate) fn initial_idle_timeout(&mut self, idle: Duration) {
-        if let Some(create) = &mut self.seldom().create {
+        if let Some(create) = &mut self.rare().create {
             create.initial_idle_timeout = Some(idle);
         }
     }
@@ -103,7 +103,7 @@ impl Changes {
     pub(crate) fn confirm(&mut self, name: Name, value: Option<Value>, version: Option<Version>) {
         self.write(name.clone(), value);
         if &*name != FLOOR {
-            self.seldom().confirmed.push((name, version));
+            self.rare().confirmed.push((name, version));
         }
     }
 
@@ -115,24 +115,24 @@ impl Changes {
 
     /// Makes the commit conditional: the attribute's last write must still be the one that carries
     /// `version` (`None`: it was never written).
-    pub fn expect(&mut self, name: Name, version: Option<Version>) {
-        self.seldom().expect = Some((name, version));
+    pub fn require_version(&mut self, name: Name, version: Option<Version>) {
+        self.rare().required_version = Some((name, version));
     }
 
     /// Sets the idle timeout; `None` leaves only the absolute timeout.
     pub fn set_idle_timeout(&mut self, idle: Option<Duration>) {
-        self.seldom().idle_timeout = Some(idle);
+        self.rare().idle_timeout = Some(idle);
     }
 
     /// Makes the commit one that does not count as an access: it leaves the session's idle deadline
     /// as it is. For work that is not a request of the session's visitor.
     pub fn without_access(&mut self) {
-        self.seldom().is_no_access = true;
+        self.rare().is_no_access = true;
     }
 
-    /// Replaces the session's secret, if it still is `from`, which is no longer valid afterwards.
+    /// Replaces the session's secret, if it still is `from`, which is no longer valid afterward.
     pub fn rotate(&mut self, from: SecretHash, to: SecretHash) {
-        self.seldom().rotation = Some(Rotation {
+        self.rare().rotation = Some(Rotation {
             from,
             to,
             login: None,
@@ -142,10 +142,10 @@ impl Changes {
     /// Binds the session to a user, together with the new secret of [`rotate`](Self::rotate) or
     /// with the creation of the session.
     pub(crate) fn log_in(&mut self, login: Login) {
-        let seldom = self.seldom();
-        if let Some(create) = &mut seldom.create {
+        let rare = self.rare();
+        if let Some(create) = &mut rare.create {
             create.user = login.user;
-        } else if let Some(rotation) = &mut seldom.rotation {
+        } else if let Some(rotation) = &mut rare.rotation {
             rotation.login = Some(login);
         }
     }
@@ -159,16 +159,13 @@ impl Changes {
     /// Returns `true` unless the commit is [without an access](Self::without_access).
     #[must_use]
     pub fn is_access(&self) -> bool {
-        !self
-            .seldom
-            .as_ref()
-            .is_some_and(|seldom| seldom.is_no_access)
+        !self.rare.as_ref().is_some_and(|rare| rare.is_no_access)
     }
 
     /// Returns `true` if there are no changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.seldom.is_none()
+        self.writes.is_empty() && self.rare.is_none()
     }
 
     /// Returns the written names with their values, or `None` for removed ones.
@@ -180,7 +177,7 @@ impl Changes {
     /// Returns the pending write of an attribute: `None` if there is none, `Some(None)` if it is
     /// removed.
     #[must_use]
-    pub fn written(&self, name: &str) -> Option<Option<&Value>> {
+    pub fn get(&self, name: &str) -> Option<Option<&Value>> {
         let (_, value) = self.writes.iter().find(|(known, _)| &**known == name)?;
         Some(value.as_ref())
     }
@@ -188,15 +185,15 @@ impl Changes {
     /// Returns the attribute that the commit depends on, and the expected version of its last
     /// write.
     #[must_use]
-    pub fn expected(&self) -> Option<(&Name, Option<Version>)> {
-        let (name, version) = self.seldom.as_ref()?.expect.as_ref()?;
+    pub fn required_version(&self) -> Option<(&Name, Option<Version>)> {
+        let (name, version) = self.rare.as_ref()?.required_version.as_ref()?;
         Some((name, *version))
     }
 
     /// The version of the attribute's last write that makes this write unnecessary, if it is one
     /// that [confirms](Self::confirm).
     pub(crate) fn confirmed(&self, name: &str) -> Option<Option<Version>> {
-        let confirmed = &self.seldom.as_ref()?.confirmed;
+        let confirmed = &self.rare.as_ref()?.confirmed;
         let (_, version) = confirmed.iter().find(|(known, _)| &**known == name)?;
         Some(*version)
     }
@@ -214,13 +211,13 @@ impl Changes {
     /// Returns the new idle timeout, if it changes.
     #[must_use]
     pub fn idle_timeout(&self) -> Option<Option<Duration>> {
-        self.seldom.as_ref()?.idle_timeout
+        self.rare.as_ref()?.idle_timeout
     }
 
     /// Returns the rotation of the secret, if there is one.
     #[must_use]
     pub fn rotation(&self) -> Option<Rotation> {
-        self.seldom.as_ref()?.rotation
+        self.rare.as_ref()?.rotation
     }
 
     /// The size of the written names and values, in bytes.
@@ -232,15 +229,15 @@ impl Changes {
         self.writes.iter().map(size).sum()
     }
 
-    fn seldom(&mut self) -> &mut Rare {
-        self.seldom.get_or_insert_default()
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     fn unconfirm(&mut self, name: &str) {
-        if let Some(seldom) = &mut self.seldom {
-            seldom.confirmed.retain(|(known, _)| &**known != name);
-            if **seldom == Rare::default() {
-                self.seldom = None;
+        if let Some(rare) = &mut self.rare {
+            rare.confirmed.retain(|(known, _)| &**known != name);
+            if **rare == Rare::default() {
+                self.rare = None;
             }
         }
     }

@@ -79,7 +79,7 @@ fn an_expectation_that_no_longer_holds_is_a_conflict() {
         panic!("not committed")
     };
     let mut update = insert("a", "3");
-    update.expect("a".into(), base.version("a"));
+    update.require_version("a".into(), base.version("a"));
     let outcome = update.apply_as(Some(&current), Some(&base), NOW, 1);
     assert_eq!(outcome, Outcome::Conflict(current));
 }
@@ -150,8 +150,8 @@ fn what_a_write_confirms_is_forgotten_with_the_write() {
 fn the_last_write_of_a_name_in_a_request_counts() {
     let mut changes = insert("a", "1");
     changes.remove("a".into());
-    assert_eq!(changes.written("a"), Some(None));
+    assert_eq!(changes.get("a"), Some(None));
     changes.unset("a");
-    assert_eq!(changes.written("a"), None);
+    assert_eq!(changes.get("a"), None);
     assert!(changes.is_empty());
 }

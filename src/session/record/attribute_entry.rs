@@ -17,7 +17,7 @@ pub(crate) struct AttributeEntry {
 pub(crate) const FLOOR: &str = "\0";
 
 impl AttributeEntry {
-    /// The register that holds a record's floor.
+    /// The entry that holds a record's floor.
     pub(crate) fn floor(version: Version) -> Self {
         Self {
             name: FLOOR.into(),

@@ -12,18 +12,18 @@
 //! associative. If one was raised although the copy had not seen everything, the order of merges
 //! decides which writes are lost, and the copies still converge once all have been merged.
 //!
-//! The floor is kept as a register under a name that no attribute has. A session from which nothing
+//! The floor is kept as a entry under a name that no attribute has. A session from which nothing
 //! was removed has none.
 
 use std::borrow::Cow;
 use std::mem;
 
 #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-use super::UPDATES_MAX;
-use super::{AttributeEntry, FLOOR, Record};
-#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
 use crate::session::Forked;
 use crate::session::Version;
+#[cfg(any(test, feature = "replicated", feature = "snapshot"))]
+use crate::session::record::UPDATES_MAX;
+use crate::session::record::{AttributeEntry, FLOOR, Record};
 
 impl Record {
     /// Merges everything that `other`, a copy of the same session, has seen and this copy has not.
@@ -41,8 +41,8 @@ impl Record {
         if theirs.is_some() {
             self.retain(|r| r.is_floor() || Some(r.version) > theirs || other.has(&r.name));
         }
-        for register in other.attributes.iter().filter(|r| !r.is_floor()) {
-            self.merge_register(register);
+        for entry in other.attributes.iter().filter(|r| !r.is_floor()) {
+            self.merge_write(entry);
         }
         if let Some(floor) = theirs {
             self.raise_floor(floor);
@@ -56,30 +56,30 @@ impl Record {
     /// Merges one write, unless a later one is already here or was dropped below the floor. Returns
     /// `true` if it was merged.
     #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
-    pub(crate) fn merge_register(&mut self, register: &AttributeEntry) -> bool {
-        self.merge_entry(Cow::Borrowed(register))
+    pub(crate) fn merge_write(&mut self, entry: &AttributeEntry) -> bool {
+        self.merge_entry(Cow::Borrowed(entry))
     }
 
     /// The same; a write that is owned is moved, not cloned.
-    pub(crate) fn merge_entry(&mut self, register: Cow<'_, AttributeEntry>) -> bool {
-        if register.is_floor() {
-            return self.raise_floor(register.version);
+    pub(crate) fn merge_entry(&mut self, entry: Cow<'_, AttributeEntry>) -> bool {
+        if entry.is_floor() {
+            return self.raise_floor(entry.version);
         }
-        self.note_latest(register.version);
-        let is_below = || Some(register.version) <= self.floor();
-        match self.position(&register.name) {
-            Ok(at) if self.attributes[at].precedence() >= register.precedence() => false,
-            Ok(_) if register.value.is_none() && is_below() => {
-                self.retain(|r| r.name != register.name);
+        self.note_latest(entry.version);
+        let is_below = || Some(entry.version) <= self.floor();
+        match self.position(&entry.name) {
+            Ok(at) if self.attributes[at].precedence() >= entry.precedence() => false,
+            Ok(_) if entry.value.is_none() && is_below() => {
+                self.retain(|r| r.name != entry.name);
                 true
             }
             Ok(at) => {
-                self.attributes[at] = register.into_owned();
+                self.attributes[at] = entry.into_owned();
                 true
             }
             Err(_) if is_below() => false,
             Err(at) => {
-                insert(&mut self.attributes, at, register.into_owned());
+                insert(&mut self.attributes, at, entry.into_owned());
                 true
             }
         }
@@ -125,7 +125,7 @@ impl Record {
     /// Drops the marks of removed attributes: for stores that merge changes into one record, and
     /// never two records.
     pub(crate) fn forget_removed(&mut self) {
-        self.retain(|register| register.value.is_some());
+        self.retain(|entry| entry.value.is_some());
     }
 
     fn retain(&mut self, wanted: impl Fn(&AttributeEntry) -> bool) {

@@ -33,7 +33,7 @@ pub struct Record {
     attributes: Box<[AttributeEntry]>,
     /// The largest version of any write, including those of attributes that no longer exist.
     latest: Version,
-    /// Stamps of the last atomic updates, largest first: a repeated update is recognized by them.
+    /// Versions of the last atomic updates, largest first: a repeated update is recognized by them.
     updates: Box<[Version]>,
 }
 
@@ -81,13 +81,13 @@ impl Record {
     /// Returns the value of an attribute; `None` if it is absent or removed.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.register(name)?.value.as_ref()
+        self.entry(name)?.value.as_ref()
     }
 
     /// Returns the version of an attribute's last write, which may have been its removal.
     #[must_use]
     pub fn version(&self, name: &str) -> Option<Version> {
-        Some(self.register(name)?.version)
+        Some(self.entry(name)?.version)
     }
 
     /// Returns the attributes of the application, in the order of their names. What this crate
@@ -125,8 +125,8 @@ impl Record {
     /// Returns `true` if `other`, the same session at another time, has been written or has another
     /// secret. Accesses do not count.
     pub(crate) fn was_changed_in(&self, other: &Self) -> bool {
-        let live = |register: &&AttributeEntry| register.value.is_some();
-        let written = |register: &AttributeEntry| (register.name.clone(), register.version);
+        let live = |entry: &&AttributeEntry| entry.value.is_some();
+        let written = |entry: &AttributeEntry| (entry.name.clone(), entry.version);
         let ours = self.attributes.iter().filter(live).map(written);
         let theirs = other.attributes.iter().filter(live).map(written);
         self.latest() != other.latest()
@@ -161,9 +161,10 @@ impl Record {
     }
 
     fn expires_with(&self, lifetime: &Lifetime) -> Timestamp {
-        let idle = lifetime.idle();
-        let idle = idle.map_or(Timestamp::NEVER, |idle| lifetime.idle_deadline(idle));
-        idle.min(self.absolute_deadline())
+        let idle_deadline = lifetime
+            .idle()
+            .map_or(Timestamp::NEVER, |idle| lifetime.idle_deadline(idle));
+        idle_deadline.min(self.absolute_deadline())
     }
 
     /// When it would expire if it was used now.
@@ -228,8 +229,8 @@ impl Record {
         self.is_touch_due_with(self.lifetime.idle(), now)
     }
 
-    /// The idle timeout in force; for a browser that has `returned` now, not that of a first visit.
-    pub(crate) fn idle_time(&self, returned: bool) -> Option<Duration> {
+    /// The idle timeout in force; for a browser that has `returned` now, not the initial one.
+    pub(crate) fn idle_timeout_for(&self, returned: bool) -> Option<Duration> {
         self.lifetime.idle_if(returned || self.lifetime.returned)
     }
 
@@ -240,7 +241,7 @@ impl Record {
 
     /// Returns `true` if the idle timeout was set for this session, and is not the one that it was
     /// created with.
-    pub(crate) fn has_own_idle_time(&self) -> bool {
+    pub(crate) fn has_own_idle_timeout(&self) -> bool {
         self.lifetime.idle_timeout.0 != Version::default()
     }
 
@@ -292,9 +293,9 @@ impl Record {
     /// How many attributes there are, and the bytes of their names and values; removed ones do not
     /// count.
     pub(crate) fn live_size(&self) -> (usize, usize) {
-        let live = self.attributes.iter().filter_map(|register| {
-            let value = register.value.as_ref()?;
-            Some(register.name.len() + value.as_bytes().len())
+        let live = self.attributes.iter().filter_map(|entry| {
+            let value = entry.value.as_ref()?;
+            Some(entry.name.len() + value.as_bytes().len())
         });
         live.fold((0, 0), |(names, bytes), size| (names + 1, bytes + size))
     }
@@ -305,13 +306,13 @@ impl Record {
         SESSION_BYTES + self.attributes.len() * ATTRIBUTE_BYTES + self.payload_bytes()
     }
 
-    /// Stamps of the last atomic updates, largest first.
+    /// Versions of the last atomic updates, largest first.
     pub(crate) fn updates(&self) -> &[Version] {
         &self.updates
     }
 
     /// The last write of a name.
-    pub(crate) fn register(&self, name: &str) -> Option<&AttributeEntry> {
+    pub(crate) fn entry(&self, name: &str) -> Option<&AttributeEntry> {
         self.position(name).ok().map(|at| &self.attributes[at])
     }
 
@@ -328,7 +329,7 @@ pub(crate) const UPDATES_MAX: usize = 16;
 /// overhead.
 const SESSION_BYTES: usize = 192;
 
-/// The size of an attribute in addition to its name and value: its register and an allocation.
+/// The size of an attribute in addition to its name and value: its entry and an allocation.
 const ATTRIBUTE_BYTES: usize = 96;
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ fn credential(absolute_deadline: Timestamp, rotations: u64) -> Credential {
     })
 }
 
-fn register() -> impl Strategy<Value = AttributeEntry> {
+fn entry() -> impl Strategy<Value = AttributeEntry> {
     let value = prop::option::of(prop::collection::vec(any::<u8>(), 0..3));
     (0..4u8, 0..4u64, 0..3u32, value).prop_map(|(name, clock, writer, value)| AttributeEntry {
         name: Name::from(["a", "b", "c", "d"][usize::from(name)]),
@@ -29,9 +29,9 @@ fn seconds() -> impl Strategy<Value = Option<Duration>> {
 
 fn record() -> impl Strategy<Value = Record> {
     let times = (0..9u64, 0..4u64, 0..9u64);
-    let entries = prop::collection::vec(register(), 0..6);
+    let entries = prop::collection::vec(entry(), 0..6);
     let floor = prop::option::of((0..4u64, 0..3u32));
-    let later = prop::collection::vec(register(), 0..3);
+    let later = prop::collection::vec(entry(), 0..3);
     let entries = (entries, floor, later);
     let updates = prop::collection::vec((0..40u64, 0..2u32), 0..20);
     let lifetime = (times, 0..4u64, seconds(), seconds(), any::<bool>());
@@ -52,14 +52,14 @@ fn record() -> impl Strategy<Value = Record> {
                 returned,
             },
         );
-        for register in &entries {
-            record.merge_register(register);
+        for entry in &entries {
+            record.merge_write(entry);
         }
         if let Some((clock, writer)) = floor {
-            record.merge_register(&AttributeEntry::floor(Version { clock, writer }));
+            record.merge_write(&AttributeEntry::floor(Version { clock, writer }));
         }
-        for register in &later {
-            record.merge_register(register);
+        for entry in &later {
+            record.merge_write(entry);
         }
         for (clock, writer) in updates {
             record.note_update(Version { clock, writer });
@@ -83,11 +83,11 @@ fn copy_of(
     let floor = floor.map(|clock| Version { clock, writer: 9 });
     for (at, write) in writes.iter().enumerate() {
         if seen >> at & 1 == 1 || Some(write.version) <= floor {
-            record.merge_register(write);
+            record.merge_write(write);
         }
     }
     if let Some(floor) = floor {
-        record.merge_register(&AttributeEntry::floor(floor));
+        record.merge_write(&AttributeEntry::floor(floor));
     }
     record
 }
@@ -106,7 +106,7 @@ proptest! {
 
     #[test]
     fn merge_is_associative(
-        writes in prop::collection::vec(register(), 0..12),
+        writes in prop::collection::vec(entry(), 0..12),
         copies in prop::array::uniform3(seen()),
         lifetimes in prop::array::uniform3(record()),
     ) {
@@ -160,15 +160,15 @@ proptest! {
     /// Copies that are equal up to a version lose nothing when one of them raises its floor to it.
     #[test]
     fn a_floor_that_is_agreed_drops_marks_only(
-        common in prop::collection::vec(register(), 0..6),
-        later in prop::collection::vec(register(), 0..6),
+        common in prop::collection::vec(entry(), 0..6),
+        later in prop::collection::vec(entry(), 0..6),
     ) {
         let floor = Version { clock: 4, writer: 0 };
         let blank = Record::new(credential(Timestamp::NEVER, 0), lifetime(Duration::from_secs(9)));
         let with = |record: &Record, entries: &[AttributeEntry]| {
             let mut record = record.clone();
-            for register in entries {
-                record.merge_register(register);
+            for entry in entries {
+                record.merge_write(entry);
             }
             record
         };
@@ -202,8 +202,8 @@ fn write(name: &str, clock: u64, value: Option<&str>) -> AttributeEntry {
 fn with(entries: &[AttributeEntry]) -> Record {
     let idle = Duration::from_secs(1800);
     let mut record = Record::new(credential(Timestamp::NEVER, 0), lifetime(idle));
-    for register in entries {
-        record.merge_register(register);
+    for entry in entries {
+        record.merge_write(entry);
     }
     record
 }
@@ -214,16 +214,16 @@ fn what_a_stale_copy_has_below_the_floor_does_not_come_back() {
     let stale = with(&[write("a", 1, Some("1")), write("b", 2, Some("1"))]);
     let removed = [write("a", 3, None), write("c", 6, Some("1")), floor];
     let mut current = stale.clone();
-    for register in &removed {
-        current.merge_register(register);
+    for entry in &removed {
+        current.merge_write(entry);
     }
     for met in [merged(&current, &stale), merged(&stale, &current)] {
         assert_eq!(met, current);
         assert_eq!((met.get("a"), met.live_size().0), (None, 2));
     }
     // Nor does a late message with the write alone; a later write of the name counts.
-    assert!(!current.merge_register(&write("a", 1, Some("1"))));
-    assert!(current.merge_register(&write("a", 6, Some("2"))));
+    assert!(!current.merge_write(&write("a", 1, Some("1"))));
+    assert!(current.merge_write(&write("a", 6, Some("2"))));
     assert!(current.get("a").is_some());
 }
 

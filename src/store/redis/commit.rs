@@ -119,10 +119,10 @@ fn arguments(
         .or_else(|| born.map(|born| born.hash));
     let former = rotation.map(|rotation| rotation.from);
     let hash = |hash: SecretHash| hash.to_bytes().to_vec();
-    let (expected, version) = changes.expected().unzip();
+    let (expected, version) = changes.required_version().unzip();
     vec![
         mark,
-        last.map_or_else(Vec::new, |version| record::stamp_bytes(version).to_vec()),
+        last.map_or_else(Vec::new, |version| record::version_bytes(version).to_vec()),
         last.map_or_else(|| b"-1".to_vec(), |version| number(version.clock)),
         mode.to_vec(),
         idle.map_or_else(Vec::new, |idle| number(record::millis(idle))),
@@ -136,7 +136,7 @@ fn arguments(
             Some(idle) => number(record::millis(idle)),
             None => version
                 .flatten()
-                .map_or_else(Vec::new, |version| record::stamp_bytes(version).to_vec()),
+                .map_or_else(Vec::new, |version| record::version_bytes(version).to_vec()),
         },
         secret.map_or_else(Vec::new, hash),
         former.map_or_else(Vec::new, hash),

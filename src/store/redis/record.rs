@@ -183,8 +183,8 @@ pub(super) fn without_attributes(header: Reply, clock: ServerClock) -> Result<Re
 }
 
 /// A version as it precedes every attribute.
-pub(super) fn stamp_bytes(version: Version) -> [u8; STAMP_BYTES] {
-    let mut bytes = [0; STAMP_BYTES];
+pub(super) fn version_bytes(version: Version) -> [u8; VERSION_BYTES] {
+    let mut bytes = [0; VERSION_BYTES];
     bytes[..6].copy_from_slice(&version.clock.to_be_bytes()[2..]);
     bytes[6..].copy_from_slice(&version.writer.to_be_bytes());
     bytes
@@ -251,7 +251,7 @@ fn register(
         return Ok(None);
     };
     let unreadable = || Some(Value::from_bytes([]));
-    let (written, value) = match value.split_at_checked(STAMP_BYTES) {
+    let (written, value) = match value.split_at_checked(VERSION_BYTES) {
         Some((written, [PRESENT, value @ ..])) => (version(written), Some(values.plain(value)?)),
         Some((written, [ENCRYPTED, value @ ..])) => {
             (version(written), Some(values.encrypted(name, value)?))
@@ -268,7 +268,7 @@ fn register(
 }
 
 fn version(bytes: &[u8]) -> Version {
-    let writer = bytes[6..STAMP_BYTES].iter();
+    let writer = bytes[6..VERSION_BYTES].iter();
     Version {
         clock: number(&bytes[..6]),
         writer: writer.fold(0, |sum, byte| sum << 8 | u32::from(*byte)),
@@ -323,7 +323,7 @@ const RETURNED: u8 = 1;
 const NAMED: u8 = 2;
 const BOUND: u8 = 4;
 /// Six bytes of version, four that distinguish concurrent commits.
-const STAMP_BYTES: usize = 10;
+const VERSION_BYTES: usize = 10;
 const REMOVED: u8 = 0;
 const PRESENT: u8 = 1;
 const ENCRYPTED: u8 = 2;

@@ -146,13 +146,13 @@ async fn expected(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let current = nodes.load(&session.key).await?;
     let mut changes = insert("a", "2");
-    changes.expect("a".into(), current.version("a"));
+    changes.require_version("a".into(), current.version("a"));
     let commit = nodes.other.commit(&session.key, Some(&current), changes);
     committed(commit.await?)?;
 
     let current = nodes.load(&session.key).await?;
     let mut changes = insert("b", "1");
-    changes.expect("b".into(), None);
+    changes.require_version("b".into(), None);
     committed(
         nodes
             .one
@@ -163,7 +163,7 @@ async fn expected(nodes: Nodes) -> Verdict {
     let current = nodes.load(&session.key).await?;
     let mut changes = Changes::default();
     changes.remove("a".into());
-    changes.expect("a".into(), current.version("a"));
+    changes.require_version("a".into(), current.version("a"));
     let commit = nodes.other.commit(&session.key, Some(&current), changes);
     committed(commit.await?)?;
     let found = nodes.load(&session.key).await?;
@@ -182,7 +182,7 @@ async fn unexpected(nodes: Nodes) -> Verdict {
     for stale in [session.record.version("a"), None] {
         let mut changes = insert("a", "3");
         changes.insert("b".into(), text("1"));
-        changes.expect("a".into(), stale);
+        changes.require_version("a".into(), stale);
         let current = conflict(nodes.one.commit(&session.key, base, changes).await?)?;
         must(
             holds(&current, &[("a", "2")]),
@@ -193,7 +193,7 @@ async fn unexpected(nodes: Nodes) -> Verdict {
     removal.remove("a".into());
     committed(nodes.other.commit(&session.key, base, removal).await?)?;
     let mut changes = insert("a", "4");
-    changes.expect("a".into(), session.record.version("a"));
+    changes.require_version("a".into(), session.record.version("a"));
     conflict(nodes.one.commit(&session.key, base, changes).await?)?;
     let found = nodes.load(&session.key).await?;
     must(

@@ -68,7 +68,7 @@ async fn increment(store: &Handle, key: &Root) -> Verdict {
     task::yield_now().await;
     loop {
         let mut changes = insert("n", &(number(&current)? + 1).to_string());
-        changes.expect("n".into(), current.version("n"));
+        changes.require_version("n".into(), current.version("n"));
         match store.commit(key, Some(&current), changes).await? {
             Outcome::Committed(_) => return Ok(()),
             Outcome::Conflict(newer) => {

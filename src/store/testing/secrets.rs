@@ -114,7 +114,7 @@ async fn refused(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     let next = SessionId::with_root(session.key);
     let mut changes = rotation(&session.id, &next, insert("a", "2"));
-    changes.expect("a".into(), None);
+    changes.require_version("a".into(), None);
     let base = Some(&session.record);
     conflict(nodes.one.commit(&session.key, base, changes).await?)?;
     for store in nodes.both() {

@@ -94,7 +94,7 @@ fn written(now: Timestamp, changes: &Changes, after: &Record) -> Delta {
         .writes()
         .iter()
         .filter(|(name, _)| !changes.is_in(name, after))
-        .filter_map(|(name, _)| after.register(name).cloned())
+        .filter_map(|(name, _)| after.entry(name).cloned())
         .collect();
     entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Delta {

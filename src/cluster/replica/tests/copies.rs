@@ -229,7 +229,7 @@ pub(super) fn count_up(
     let base = lab.read(index, key).unwrap();
     let count: u32 = text(&base, "n").unwrap().parse().unwrap();
     let mut changes = insert("n", &(count + 1).to_string());
-    changes.expect("n".into(), base.version("n"));
+    changes.require_version("n".into(), base.version("n"));
     lab.commit(index, op, key, &changes)
 }
 

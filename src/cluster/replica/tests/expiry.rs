@@ -237,7 +237,7 @@ fn an_update_of_a_session_that_has_expired_meanwhile_ends() {
     lab.hold = |message| matches!(message, Message::Write(write) if write.strict);
     let record = lab.read(owner, key(1));
     let mut changes = insert("a", "2");
-    changes.expect("a".into(), record.as_ref().unwrap().version("a"));
+    changes.require_version("a".into(), record.as_ref().unwrap().version("a"));
     let replica = lab.replica(owner);
     let step = replica.commit(lab.now, 2, &key(1), record.as_ref(), &changes);
     assert!(matches!(step, Progress::Pending(_)), "{step:?}");

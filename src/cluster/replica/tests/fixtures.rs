@@ -98,7 +98,7 @@ pub(super) fn record(name: &str, clock: u64) -> Record {
             returned: false,
         },
     );
-    record.merge_register(&register(name, clock));
+    record.merge_write(&register(name, clock));
     record
 }
 

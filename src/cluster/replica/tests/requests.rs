@@ -14,7 +14,7 @@ fn key_of(lab: &ReplicaLab, owner: usize, from: u8) -> Root {
 /// An update of an attribute as it is in `base`.
 fn update(base: &Record, text: &str) -> Changes {
     let mut changes = insert("a", text);
-    changes.expect("a".into(), base.version("a"));
+    changes.require_version("a".into(), base.version("a"));
     changes
 }
 

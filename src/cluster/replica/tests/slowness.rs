@@ -55,7 +55,7 @@ fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
-    changes.expect("n".into(), base.version("n"));
+    changes.require_version("n".into(), base.version("n"));
     let owner = usize::from(lab.replica(1).owns(key(1).slot()));
     lab.hold = is_write;
     lab.commit(owner, 2, key(1), &changes);
@@ -68,7 +68,7 @@ fn an_update_of_the_period_before_a_drain_was_taken_back_is_not_applied() {
     let verdict = lab.verdict(2);
     let mut other = insert("n", "7");
     let base = lab.read(owner, key(1)).unwrap();
-    other.expect("n".into(), base.version("n"));
+    other.require_version("n".into(), base.version("n"));
     lab.commit(owner, 3, key(1), &other);
     assert_eq!(
         verdict,
@@ -311,7 +311,7 @@ fn a_session_does_not_grow_over_its_limit() {
     // An owner that orders the change checks its size.
     let base = lab.read(0, key(1)).unwrap();
     let mut ordered = more("b");
-    ordered.expect("b".into(), base.version("b"));
+    ordered.require_version("b".into(), base.version("b"));
     lab.commit(0, 6, key(1), &ordered);
     assert_eq!(lab.verdict(6), Some(UpdateStatus::TooLarge));
 }
@@ -325,7 +325,7 @@ fn a_session_that_a_merge_makes_too_large_is_kept_and_counted() {
     });
     let side = |name: &str| {
         let mut record = record(name, 1);
-        record.merge_register(&AttributeEntry {
+        record.merge_write(&AttributeEntry {
             value: Some(Value::from_bytes(vec![b'1'; 700])),
             ..register(name, 2)
         });

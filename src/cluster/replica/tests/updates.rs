@@ -9,7 +9,7 @@ fn atomic_updates_through_two_nodes_at_once_both_count() {
     let base = lab.read(0, key(1)).unwrap();
     let up = |to: &str| {
         let mut changes = insert("n", to);
-        changes.expect("n".into(), base.version("n"));
+        changes.require_version("n".into(), base.version("n"));
         changes
     };
     lab.hold = |message| matches!(message, Message::Write(_) | Message::Update(_));
@@ -41,7 +41,7 @@ fn an_atomic_update_that_is_sent_twice_counts_once() {
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
-    changes.expect("n".into(), base.version("n"));
+    changes.require_version("n".into(), base.version("n"));
     // A node that is not the owner asks; the answer to it is lost once.
     let asker = usize::from(lab.replica(0).owns(key(1).slot()));
     lab.hold = |message| matches!(message, Message::Updated { .. });
@@ -82,7 +82,7 @@ fn an_owner_that_could_not_ask_for_long_orders_updates_afterwards() {
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();
     let mut changes = insert("n", "1");
-    changes.expect("n".into(), base.version("n"));
+    changes.require_version("n".into(), base.version("n"));
     lab.hold = |message| matches!(message, Message::Digests { .. } | Message::GetReply { .. });
     lab.link(0, 1);
     lab.run(Duration::from_millis(500));

@@ -95,7 +95,7 @@ impl PendingUpdates {
             retry: false,
             sent_at: now,
             expect: changes
-                .expected()
+                .required_version()
                 .map(|(name, version)| (name.clone(), version)),
             rotation: changes.rotation(),
             delta: Arc::new(Delta {

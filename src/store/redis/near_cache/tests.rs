@@ -31,7 +31,7 @@ fn record(version: u64, bytes: usize) -> Arc<Record> {
         writer: 1,
     };
     for register in changes.entries(version) {
-        record.merge_register(&register);
+        record.merge_write(&register);
     }
     Arc::new(record)
 }

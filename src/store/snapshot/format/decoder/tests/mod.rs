@@ -157,7 +157,7 @@ fn a_file_within_a_file_is_never_read() {
         let mut register = record.entries()[1].clone();
         register.version.clock += 1;
         register.value = Some(crate::session::Value::from_bytes(inside));
-        std::sync::Arc::make_mut(record).merge_register(&register);
+        std::sync::Arc::make_mut(record).merge_write(&register);
     }
     let bytes = file(&header(None), None, &[(5, vec![outside])]);
     let start = first_block(&bytes);

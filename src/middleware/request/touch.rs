@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tracing::debug_span;
 
-use super::RequestSession;
-use super::store_call::{failed, traced};
 use crate::clock;
 use crate::error::SessionError;
-use crate::middleware::complete::Complete;
+use crate::middleware::request::RequestSession;
+use crate::middleware::request::store_call::{failed, traced};
+use crate::middleware::run_to_completion::RunToCompletion;
 use crate::middleware::state::Stored;
 use crate::session::Root;
 
 impl RequestSession {
     /// Records a use of the session.
     pub(crate) async fn use_now(self: Arc<Self>) -> Result<(), SessionError> {
-        let _turn = self.turn().await;
+        let _lock = self.commit_lock().await;
         match self.current().await? {
             Some((key, record)) if self.config.is_touch_due(&record, clock::now()) => {
                 self.touch(&key).await
@@ -31,14 +31,14 @@ impl RequestSession {
         let idle = {
             let state = self.state();
             let record = state.record().filter(|_| state.is_used())?;
-            self.config.idle_of(record, state.is_returned())?
+            self.config.idle_timeout_of(record, state.is_returned())?
         };
         Some((idle / TOUCHES_PER_IDLE_TIME).max(TOUCH_AGAIN_MIN))
     }
 
     /// Records that the request is still running.
-    pub(crate) fn touch_again(self: &Arc<Self>) -> Complete<()> {
-        Complete::new(self.clone().use_again())
+    pub(crate) fn touch_again(self: &Arc<Self>) -> RunToCompletion<()> {
+        RunToCompletion::new(self.clone().use_again())
     }
 
     /// Records an access to the request's current session.
@@ -51,8 +51,8 @@ impl RequestSession {
     }
 
     pub(super) async fn touch(&self, key: &Root) -> Result<(), SessionError> {
-        let touched = self.config.store.touch(key);
-        let touched = traced(touched, || debug_span!("session_touch", %key)).await;
+        let touch = self.config.store.touch(key);
+        let touched = traced(touch, || debug_span!("session_touch", %key)).await;
         touched.map_err(|error| failed(key, error))
     }
 }

@@ -40,7 +40,7 @@ pub enum Affinity {
 /// A route as received from a client: a valid name that is not trusted. Stored in place, so that a
 /// request whose handler does not read it allocates no [`Route`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Received {
+pub(crate) struct RouteBuf {
     len: u8,
     bytes: [u8; Route::MAX_LEN],
 }
@@ -56,7 +56,7 @@ impl Route {
     /// Fails if it is empty, longer than [`MAX_LEN`](Self::MAX_LEN), or has a character other than
     /// letters, digits and underscores.
     pub fn new(name: &str) -> Result<Self, SetupError> {
-        if Self::admits(name.as_bytes()) {
+        if Self::is_valid(name.as_bytes()) {
             Ok(Self(name.into()))
         } else {
             let what = "a route is 1 to 32 letters, digits and underscores";
@@ -70,16 +70,16 @@ impl Route {
         &self.0
     }
 
-    fn admits(name: &[u8]) -> bool {
+    fn is_valid(name: &[u8]) -> bool {
         let plain = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
         (1..=Self::MAX_LEN).contains(&name.len()) && name.iter().all(plain)
     }
 }
 
-impl Received {
+impl RouteBuf {
     /// Copies the text behind the dot; `None` if it is not a valid route.
     pub(crate) fn new(name: &[u8]) -> Option<Self> {
-        if !Route::admits(name) {
+        if !Route::is_valid(name) {
             return None;
         }
         let mut bytes = [0; Route::MAX_LEN];
@@ -102,9 +102,9 @@ impl Received {
     }
 }
 
-impl fmt::Debug for Received {
+impl fmt::Debug for RouteBuf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Received(hidden)")
+        f.write_str("RouteBuf(hidden)")
     }
 }
 
@@ -194,18 +194,18 @@ mod tests {
     fn what_a_client_sent_is_a_route_or_nothing_and_debug_hides_it() {
         let longest = "x".repeat(Route::MAX_LEN);
         for name in ["n", "Node_1", &longest] {
-            let received = Received::new(name.as_bytes()).unwrap();
+            let received = RouteBuf::new(name.as_bytes()).unwrap();
             let route = Route::new(name).unwrap();
             assert_eq!(received.to_route(), route);
             assert!(received.names(&route));
             assert!(!received.names(&Route::new("other").unwrap()));
-            assert_eq!(format!("{received:?}"), "Received(hidden)");
+            assert_eq!(format!("{received:?}"), "RouteBuf(hidden)");
         }
         let long = "x".repeat(Route::MAX_LEN + 1);
         for name in ["", "a.b", "a b", "a\0", "\u{e4}", &long] {
-            assert_eq!(Received::new(name.as_bytes()), None, "{name:?}");
+            assert_eq!(RouteBuf::new(name.as_bytes()), None, "{name:?}");
         }
-        assert_eq!(Received::new(b"\xff"), None);
+        assert_eq!(RouteBuf::new(b"\xff"), None);
     }
 
     proptest! {

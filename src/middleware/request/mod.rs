@@ -1,7 +1,7 @@
 //! One request and its response: the session's state and the store calls.
 //!
 //! The layer puts a [`RequestSession`] into the request, where [`Session`](crate::Session) finds
-//! it, and keeps it for the response. Nothing happens until the session is requested. The commits
+//! it, and keeps it for the response. Nothing happens until the session is extracted. The commits
 //! of one request run one after another.
 
 mod commit;
@@ -18,63 +18,64 @@ use std::time::Duration;
 use http::{Extensions, HeaderMap, Uri};
 use tokio::time::{sleep, timeout};
 
-pub(super) use self::response::Closing;
-use super::carrier::Carrier;
-use super::config::Config;
-use super::state::{State, Stored};
 use crate::clock;
 use crate::error::{SessionError, SessionErrorKind};
+use crate::middleware::carrier::Carrier;
+use crate::middleware::config::Config;
+use crate::middleware::state::{SessionState, Stored};
 use crate::session::{Record, Root, Timestamp};
 use crate::sync::lock;
 
 /// State shared by a request, its handles and its response.
 pub(super) struct RequestSession {
     config: Arc<Config>,
-    /// The exchange of an outer layer whose cookie has another name.
+    /// The session of an outer layer whose cookie has another name.
     outer: Option<Arc<Self>>,
     /// Held for a few instructions at a time, never across an await.
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     /// Held by the commit that is in progress.
-    turn: tokio::sync::Mutex<()>,
+    commit_lock: tokio::sync::Mutex<()>,
 }
 
-/// The request extension that carries an [`RequestSession`].
+/// The request extension that carries a [`RequestSession`].
 #[derive(Clone)]
-struct Carried(Arc<RequestSession>);
+struct RequestExtension(Arc<RequestSession>);
 
 impl RequestSession {
-    /// Creates an exchange and puts it into the request. `None` if an outer layer has done so for a
-    /// cookie of the same name: there is one session per name.
-    pub(super) fn begin(config: &Arc<Config>, request: &mut Extensions) -> Option<Arc<Self>> {
-        let exchange = Self::new(config.clone(), None);
+    /// Creates the request's session state and stores it in the extensions. Returns `None` if an
+    /// outer layer has done so for a cookie of the same name: there is one session per name.
+    pub(super) fn begin(config: &Arc<Config>, extensions: &mut Extensions) -> Option<Arc<Self>> {
+        let session = Self::new(config.clone(), None);
         // Layers are rarely nested: inserting and looking at the previous value takes one access.
-        let Some(outer) = request.insert(Carried(exchange.clone())) else {
-            return Some(exchange);
+        let Some(outer) = extensions.insert(RequestExtension(session.clone())) else {
+            return Some(session);
         };
         if outer.0.serves(&config.carrier) {
             if !outer.0.is_of(config) {
                 config.hint.nested();
             }
-            request.insert(outer);
+            extensions.insert(outer);
             return None;
         }
-        let exchange = Self::new(config.clone(), Some(outer.0));
-        request.insert(Carried(exchange.clone()));
-        Some(exchange)
+        let session = Self::new(config.clone(), Some(outer.0));
+        extensions.insert(RequestExtension(session.clone()));
+        Some(session)
     }
 
-    /// The exchange of a request, the innermost if there are several.
-    pub(super) fn of(request: &Extensions) -> Option<Arc<Self>> {
-        request.get::<Carried>().map(|carried| carried.0.clone())
+    /// Returns the session of the innermost layer that the request has passed.
+    pub(super) fn of(extensions: &Extensions) -> Option<Arc<Self>> {
+        extensions
+            .get::<RequestExtension>()
+            .map(|extension| extension.0.clone())
     }
 
-    /// Creates an exchange whose session has not been requested.
+    /// Creates the state of a session that has not been extracted.
     pub(super) fn new(config: Arc<Config>, outer: Option<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self {
             config,
             outer,
             state: Mutex::default(),
-            turn: tokio::sync::Mutex::default(),
+            commit_lock: tokio::sync::Mutex::default(),
         })
     }
 
@@ -82,7 +83,7 @@ impl RequestSession {
         &self.config
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, SessionState> {
         // No code under this lock can panic between two changes that belong together.
         lock(&self.state)
     }
@@ -114,42 +115,42 @@ impl RequestSession {
         Ok(())
     }
 
-    /// Ensures that the session is loaded. Returns the time of the store's answer if it was this
-    /// call that has asked.
+    /// Ensures that the session is loaded. Returns the time of the store's answer if this call has
+    /// loaded it.
     async fn find(
         &self,
         uri: &Uri,
         headers: &HeaderMap,
     ) -> Result<Option<Timestamp>, SessionError> {
-        if !self.state().consult()? {
+        if !self.state().mark_extracted()? {
             return Ok(None);
         }
         self.config.check()?;
-        let (candidates, answer) = self.config.carrier.read(uri, headers);
+        let (candidates, placement) = self.config.carrier.read(uri, headers);
         let (found, found_at) = self.look_up(&candidates).await?;
-        if self.state().load(found, answer, &self.config) {
-            self.config.turnovers.count();
+        if self.state().load(found, placement, &self.config) {
+            self.config.misrouted_requests.count();
         }
         Ok(found_at)
     }
 
     /// Loads the session again, below the staged changes.
     pub(super) async fn reload(self: Arc<Self>) -> Result<(), SessionError> {
-        let _turn = self.turn().await;
+        let _lock = self.commit_lock().await;
         self.current().await?;
         Ok(())
     }
 
-    /// Waits until the store has something else than this request knows.
+    /// Waits until the store has a newer record than this request.
     pub(super) async fn changed(&self) -> Result<(), SessionError> {
         let key = self.state().known_key()?;
         // Before the session is read, so that no change is missed.
         let mut watch = key.and_then(|key| self.config.store.watch(&key));
         loop {
-            let turn = self.turn().await;
+            let lock = self.commit_lock().await;
             let known = self.state().record().cloned();
             let current = self.current().await?;
-            drop(turn);
+            drop(lock);
             let (Some(known), Some((_, record))) = (known, current) else {
                 return Err(SessionErrorKind::NoSession.into());
             };
@@ -157,9 +158,9 @@ impl RequestSession {
                 return Ok(());
             }
             match &mut watch {
-                // It looks again without being woken as well: another node may have written.
-                Some(watch) => _ = timeout(LOOK_EVERY, watch.changed()).await,
-                None => sleep(LOOK_EVERY).await,
+                // Reads again without a notification as well: another node may have written.
+                Some(watch) => _ = timeout(POLL_INTERVAL, watch.changed()).await,
+                None => sleep(POLL_INTERVAL).await,
             }
         }
     }
@@ -169,18 +170,18 @@ impl RequestSession {
         let key = self.state().known_key()?;
         let Some(key) = key else { return Ok(None) };
         let Some(record) = self.fetch(&key, None).await?.into_live() else {
-            self.state().end();
+            self.state().invalidate();
             return Err(SessionErrorKind::Invalidated.into());
         };
         self.state().renew(record.clone())?;
         Ok(Some((key, record)))
     }
 
-    /// Waits until no other commit is in progress; usually none is.
-    async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
-        match self.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(_) => self.turn.lock().await,
+    /// Waits until no other commit is in progress, and locks out others; usually none is.
+    async fn commit_lock(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        match self.commit_lock.try_lock() {
+            Ok(commit_lock) => commit_lock,
+            Err(_) => self.commit_lock.lock().await,
         }
     }
 
@@ -210,7 +211,7 @@ impl fmt::Debug for RequestSession {
 }
 
 /// Interval between reads of the store while a request waits for a change.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Includes the version, because two versions of this crate in one program do not share sessions.
 pub(super) const MISSING_LAYER: &str = concat!(

@@ -7,9 +7,9 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 use tracing::{Instrument, Span, debug, debug_span, warn};
 
-use super::RequestSession;
 use crate::clock;
 use crate::error::{SessionError, StoreError, StoreErrorKind};
+use crate::middleware::request::RequestSession;
 use crate::session::{Loaded, Root, SecretHash, Timestamp};
 use crate::store::erased::StoreFuture;
 
@@ -29,11 +29,11 @@ impl RequestSession {
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Result<(Loaded, Timestamp), SessionError> {
-        let loaded = self.config.store.load(key, secret);
-        let loaded = traced(loaded, || debug_span!("session_load", %key)).await;
+        let load = self.config.store.load(key, secret);
+        let answer = traced(load, || debug_span!("session_load", %key)).await;
         let now = clock::now();
-        let loaded = match loaded.map_err(|error| failed(key, error))? {
-            Loaded::Live(record) if !self.config.admits(&record, now) => Loaded::Absent,
+        let loaded = match answer.map_err(|error| failed(key, error))? {
+            Loaded::Live(record) if !self.config.is_within_timeouts(&record, now) => Loaded::Absent,
             loaded => loaded,
         };
         Ok((loaded, now))
@@ -65,9 +65,9 @@ pub(super) fn failed(key: &Root, error: StoreError) -> SessionError {
         if is_away {
             WARNED_AT.store(now, Relaxed);
         }
-        warn!(%key, error = &error as &dyn Error, "the session store has failed");
+        warn!(%key, cause = &error as &dyn Error, "the session store has failed");
     } else {
-        debug!(%key, error = &error as &dyn Error, "the session store has failed");
+        debug!(%key, cause = &error as &dyn Error, "the session store has failed");
     }
     error.into()
 }

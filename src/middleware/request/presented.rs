@@ -2,19 +2,19 @@
 
 use tracing::{debug, warn};
 
-use super::RequestSession;
 use crate::error::SessionError;
-use crate::middleware::cookie::{Candidate, Candidates};
-use crate::middleware::route::Affinity;
-use crate::middleware::state::{Found, LoadedSession, PresentedId};
+use crate::middleware::cookie::route::Affinity;
+use crate::middleware::cookie::{IdCandidate, IdCandidates};
+use crate::middleware::request::RequestSession;
+use crate::middleware::state::{LoadedSession, PresentedId, PresentedSessions};
 use crate::session::{Loaded, Timestamp};
 
 impl RequestSession {
     /// The live sessions that the request presents, and the time of the store's last answer.
     pub(super) async fn look_up(
         &self,
-        candidates: &Candidates<'_>,
-    ) -> Result<(Found, Option<Timestamp>), SessionError> {
+        candidates: &IdCandidates<'_>,
+    ) -> Result<(PresentedSessions, Option<Timestamp>), SessionError> {
         if candidates.malformed() > 0 {
             debug!(
                 count = candidates.malformed(),
@@ -26,25 +26,29 @@ impl RequestSession {
         }
         if candidates.is_crowded() {
             warn!(target: SECURITY, "too many session cookies in one request: none is used");
-            return Ok((Found::Several(Vec::new()), None));
+            return Ok((PresentedSessions::Several(Vec::new()), None));
         }
-        let (mut found, mut found_at) = (Found::None, None);
+        let (mut found, mut found_at) = (PresentedSessions::None, None);
         for candidate in candidates.iter() {
-            let lead = self.lead(candidate);
-            // The list of a user's sessions: a client must not learn, not even from the time that
-            // an answer takes, whether the user has logged in.
-            if lead.key.is_index() {
+            let presented = self.presented(candidate);
+            // The list of a user's sessions: neither the response nor its timing may show a client
+            // whether the user has logged in.
+            if presented.key.is_index() {
                 continue;
             }
-            let (loaded, at) = self.fetch_timed(&lead.key, Some(&lead.id.hash())).await?;
+            let (loaded, at) = self
+                .fetch_timed(&presented.key, Some(&presented.id.hash()))
+                .await?;
             found_at = Some(at);
             found = match loaded {
-                Loaded::Live(record) => found.with(LoadedSession { lead, record }),
-                Loaded::Superseded if matches!(found, Found::None) => Found::Superseded,
+                Loaded::Live(record) => found.with(LoadedSession { presented, record }),
+                Loaded::Superseded if matches!(found, PresentedSessions::None) => {
+                    PresentedSessions::Superseded
+                }
                 Loaded::Superseded | Loaded::Absent => found,
             };
         }
-        if let Found::Several(keys) = &found {
+        if let PresentedSessions::Several(keys) = &found {
             // One of them may have been planted.
             let count = keys.len();
             warn!(target: SECURITY, ?keys, count, "several live sessions in one request: none is used");
@@ -52,22 +56,22 @@ impl RequestSession {
         Ok((found, found_at))
     }
 
-    fn lead(&self, candidate: &Candidate<'_>) -> PresentedId {
+    fn presented(&self, candidate: &IdCandidate<'_>) -> PresentedId {
         let key = candidate.id().key();
         let settled = self.config.affinity == Affinity::Off;
-        let misrouted = !settled
+        let is_route_stale = !settled
             && self
                 .route(&key)
                 .is_some_and(|route| !candidate.carries(Some(&route)));
         let here = self.config.route.as_ref();
-        let requested = candidate.route(here);
-        let elsewhere = |here| requested.is_some_and(|route| !route.names(here));
+        let requested_route = candidate.route(here);
+        let elsewhere = |here| requested_route.is_some_and(|route| !route.names(here));
         PresentedId {
             id: *candidate.id(),
             key,
-            misrouted,
-            requested,
-            turnover: here.is_some_and(elsewhere),
+            is_route_stale,
+            requested_route,
+            is_misrouted: here.is_some_and(elsewhere),
         }
     }
 }

@@ -3,8 +3,8 @@
 //! The parser works on bytes and looks for one name: it compares that exactly, trims spaces and
 //! tabs, and decodes nothing. Malformed bytes of other cookies hide nothing, and an escaped or
 //! quoted id is no id. It is linear in the length of the lines, and one id needs no allocation. A
-//! route sent by a client can be compared with ours ([`Candidate::carries`]), and is available to
-//! handlers if it is a valid name ([`Candidate::route`]); it is used for nothing else.
+//! route sent by a client can be compared with ours ([`IdCandidate::carries`]), and is available to
+//! handlers if it is a valid name ([`IdCandidate::route`]); it is used for nothing else.
 
 use std::fmt;
 
@@ -12,30 +12,30 @@ use http::HeaderMap;
 use http::header::COOKIE;
 use memchr::memchr2;
 
-use crate::middleware::route::{self, Received, Route};
+use crate::middleware::cookie::route::{self, Route, RouteBuf};
 use crate::session::SessionId;
 
 /// The session ids received with a request, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Candidates<'h> {
-    first: Option<Candidate<'h>>,
+pub(crate) struct IdCandidates<'h> {
+    first: Option<IdCandidate<'h>>,
     /// Usually empty, so that a request which waits for the store holds little memory.
-    others: Vec<Candidate<'h>>,
+    others: Vec<IdCandidate<'h>>,
     malformed: usize,
     crowded: bool,
 }
 
 /// An id that a client sent, and the text behind its dot.
 #[derive(Clone, Copy)]
-pub(crate) struct Candidate<'h> {
+pub(crate) struct IdCandidate<'h> {
     id: SessionId,
     /// The first and the last route that came with this id; usually there is one cookie.
     routes: [Option<&'h [u8]>; 2],
 }
 
 /// Reads all cookies called `name`.
-pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Candidates<'h> {
-    let mut candidates = Candidates::default();
+pub(crate) fn parse<'h>(headers: &'h HeaderMap, name: &str) -> IdCandidates<'h> {
+    let mut candidates = IdCandidates::default();
     for line in headers.get_all(COOKIE) {
         let mut rest = line.as_bytes();
         while !rest.is_empty() {
@@ -53,9 +53,9 @@ pub(crate) fn read<'h>(headers: &'h HeaderMap, name: &str) -> Candidates<'h> {
     candidates
 }
 
-impl<'h> Candidates<'h> {
+impl<'h> IdCandidates<'h> {
     /// The ids, without duplicates.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Candidate<'h>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &IdCandidate<'h>> {
         self.first.iter().chain(&self.others)
     }
 
@@ -100,7 +100,7 @@ impl<'h> Candidates<'h> {
             known.routes[1] = route;
             return;
         }
-        let new = Candidate {
+        let new = IdCandidate {
             id,
             routes: [route; 2],
         };
@@ -114,7 +114,7 @@ impl<'h> Candidates<'h> {
     }
 }
 
-impl Candidate<'_> {
+impl IdCandidate<'_> {
     /// The id.
     pub(crate) const fn id(&self) -> &SessionId {
         &self.id
@@ -129,17 +129,17 @@ impl Candidate<'_> {
 
     /// The node that the browser's cookie names: `here`, if one of the cookies names it, consistent
     /// with [`carries`](Self::carries); otherwise the first valid route.
-    pub(crate) fn route(&self, here: Option<&Route>) -> Option<Received> {
+    pub(crate) fn route(&self, here: Option<&Route>) -> Option<RouteBuf> {
         let routes = self.routes.iter().flatten();
-        let mut names = routes.filter_map(|route| Received::new(route));
-        let is_here = |name: &Received| here.is_some_and(|here| name.names(here));
+        let mut names = routes.filter_map(|route| RouteBuf::new(route));
+        let is_here = |name: &RouteBuf| here.is_some_and(|here| name.names(here));
         names.clone().find(is_here).or_else(|| names.next())
     }
 }
 
-impl fmt::Debug for Candidate<'_> {
+impl fmt::Debug for IdCandidate<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Candidate(secret)")
+        f.write_str("IdCandidate(secret)")
     }
 }
 
@@ -185,7 +185,7 @@ mod tests {
 
     fn ids(lines: &[&[u8]]) -> Vec<String> {
         let headers = headers(lines);
-        let candidates = read(&headers, "JSESSIONID");
+        let candidates = parse(&headers, "JSESSIONID");
         candidates.iter().map(|c| c.id().expose()).collect()
     }
 
@@ -245,7 +245,7 @@ mod tests {
         for value in values {
             let line = format!("JSESSIONID={value}");
             let headers = headers(&[line.as_bytes()]);
-            let candidates = read(&headers, "JSESSIONID");
+            let candidates = parse(&headers, "JSESSIONID");
             assert_eq!(candidates.iter().count(), 0, "{value:?}");
             assert_eq!(candidates.malformed(), 1, "{value:?}");
         }
@@ -261,7 +261,7 @@ mod tests {
     fn an_id_counts_once_and_either_of_its_routes_counts() {
         let line = format!("JSESSIONID={A}.n1; JSESSIONID={A}.n2");
         let headers = headers(&[line.as_bytes()]);
-        let candidates = read(&headers, "JSESSIONID");
+        let candidates = parse(&headers, "JSESSIONID");
         let found: Vec<_> = candidates.iter().collect();
         assert_eq!(found.len(), 1);
         let route = |name| Route::new(name).unwrap();
@@ -276,7 +276,7 @@ mod tests {
         let named = |behind: [&str; 2], here: Option<&str>| {
             let line = behind.map(|behind| format!("JSESSIONID={A}{behind}"));
             let headers = headers(&[line.join("; ").as_bytes()]);
-            let candidates = read(&headers, "JSESSIONID");
+            let candidates = parse(&headers, "JSESSIONID");
             let here = here.map(|name| Route::new(name).unwrap());
             let found = candidates.iter().next().unwrap().route(here.as_ref());
             found.map(|name| name.to_route().to_string())
@@ -304,7 +304,7 @@ mod tests {
             ] {
                 let line = parts.join(joint);
                 let headers = headers(&[line.as_bytes()]);
-                let candidates = read(&headers, "JSESSIONID");
+                let candidates = parse(&headers, "JSESSIONID");
                 let found: Vec<_> = candidates.iter().collect();
                 assert_eq!(found.len(), 1, "{line}");
                 assert_eq!(found[0].id().expose(), A, "{line}");
@@ -324,8 +324,8 @@ mod tests {
         let five: Vec<String> = of(CANDIDATES_MAX + 1);
         let four = headers(&[four.join(";").as_bytes()]);
         let five = headers(&[five.join(";").as_bytes()]);
-        assert!(!read(&four, "JSESSIONID").is_crowded());
-        assert!(read(&five, "JSESSIONID").is_crowded());
+        assert!(!parse(&four, "JSESSIONID").is_crowded());
+        assert!(parse(&five, "JSESSIONID").is_crowded());
     }
 
     /// C-10.
@@ -340,7 +340,7 @@ mod tests {
     fn debug_shows_no_id_and_no_route() {
         let line = format!("JSESSIONID={A}.evil");
         let headers = headers(&[line.as_bytes()]);
-        let shown = format!("{:?}", read(&headers, "JSESSIONID"));
+        let shown = format!("{:?}", parse(&headers, "JSESSIONID"));
         assert!(!shown.contains("AAAA") && !shown.contains("evil"));
     }
 
@@ -350,7 +350,7 @@ mod tests {
             let lines = lines.iter().filter_map(|line| HeaderValue::from_bytes(line).ok());
             let headers: HeaderMap = lines.map(|line| (COOKIE, line)).collect();
             for name in ["JSESSIONID", "a"] {
-                prop_assert_eq!(read(&headers, name).iter().count(), 0);
+                prop_assert_eq!(parse(&headers, name).iter().count(), 0);
             }
         }
 
@@ -360,7 +360,7 @@ mod tests {
             let found = |pairs: &[String]| {
                 let (one, two) = pairs.split_at(split.min(pairs.len()));
                 let headers = headers(&[one.join("; ").as_bytes(), two.join(";").as_bytes()]);
-                let candidates = read(&headers, "JSESSIONID");
+                let candidates = parse(&headers, "JSESSIONID");
                 let mut ids: Vec<_> = candidates.iter().map(|c| c.id().expose()).collect();
                 ids.sort();
                 (!candidates.is_crowded()).then(|| (ids, candidates.malformed()))

@@ -5,14 +5,14 @@ use std::fmt;
 use serde::Serialize;
 use serde::ser::{Impossible, Serializer};
 
-use super::EncodeError;
-use super::output::{Json, Result, too_large};
+use crate::session::codec::EncodeError;
+use crate::session::codec::output::{Json, Result, too_large};
 
 /// The position of a key.
 #[derive(Debug)]
-pub(super) struct Key<'a>(&'a mut Json);
+pub(super) struct MapKey<'a>(&'a mut Json);
 
-impl<'a> Key<'a> {
+impl<'a> MapKey<'a> {
     pub(super) const fn new(json: &'a mut Json) -> Self {
         Self(json)
     }
@@ -40,7 +40,7 @@ macro_rules! refused {
 
 type NoKey = Impossible<(), EncodeError>;
 
-impl Serializer for Key<'_> {
+impl Serializer for MapKey<'_> {
     type Ok = ();
     type Error = EncodeError;
     type SerializeSeq = NoKey;

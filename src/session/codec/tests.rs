@@ -329,15 +329,15 @@ fn a_display_is_cut_off_at_the_limit() {
 
 #[test]
 fn a_serialize_that_fails_is_an_error_without_its_words() {
-    struct Failing;
+    struct FailingSerialize;
 
-    impl Serialize for Failing {
+    impl Serialize for FailingSerialize {
         fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
             Err(serde::ser::Error::custom("secret"))
         }
     }
 
-    let error = encode(&("before", Failing), LIMIT).unwrap_err();
+    let error = encode(&("before", FailingSerialize), LIMIT).unwrap_err();
     assert_eq!(error, EncodeError::Refused);
     assert!(!format!("{error} {error:?}").contains("secret"));
 }

@@ -5,8 +5,8 @@ use std::io::Write as _;
 
 use serde::Serializer;
 
-use super::EncodeError;
-use super::write::{Bounded, BoundedText};
+use crate::session::codec::EncodeError;
+use crate::session::codec::bounded::{Bounded, BoundedText};
 
 /// JSON being written.
 #[derive(Debug)]

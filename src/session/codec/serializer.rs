@@ -8,9 +8,9 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant, Serializer,
 };
 
-use super::EncodeError;
-use super::key::Key;
-use super::output::{Json, Result, too_large};
+use crate::session::codec::EncodeError;
+use crate::session::codec::key::MapKey;
+use crate::session::codec::output::{Json, Result, too_large};
 
 /// An array or an object being written.
 #[derive(Debug)]
@@ -290,7 +290,7 @@ impl SerializeMap for Compound<'_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result {
         self.separate()?;
-        key.serialize(Key::new(self.json))
+        key.serialize(MapKey::new(self.json))
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {

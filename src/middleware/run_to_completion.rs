@@ -15,14 +15,14 @@ use crate::error::{SessionError, StoreError};
 /// The work is polled once in place, which completes it with the memory store. If it has to wait,
 /// it moves to a task of its own, and dropping this future no longer stops it. Outside a tokio
 /// runtime there are no tasks, and it behaves as an ordinary future.
-pub(super) struct Complete<T> {
+pub(super) struct RunToCompletion<T> {
     work: Option<Work<T>>,
     task: Option<JoinHandle<Result<T, SessionError>>>,
 }
 
 type Work<T> = Pin<Box<dyn Future<Output = Result<T, SessionError>> + Send>>;
 
-impl<T> Complete<T> {
+impl<T> RunToCompletion<T> {
     pub(super) fn new(
         work: impl Future<Output = Result<T, SessionError>> + Send + 'static,
     ) -> Self {
@@ -33,7 +33,7 @@ impl<T> Complete<T> {
     }
 }
 
-impl<T: Send + 'static> Future for Complete<T> {
+impl<T: Send + 'static> Future for RunToCompletion<T> {
     type Output = Result<T, SessionError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {

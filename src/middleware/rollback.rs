@@ -18,20 +18,20 @@ use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, sleep};
 use tracing::{debug, warn};
 
-use super::config::Config;
 use crate::clock;
+use crate::middleware::config::Config;
 use crate::session::{Changes, Loaded, Login, Outcome, Record, Root, Rotation};
 use crate::store::users;
 
 /// The data needed to take a rotation back.
-pub(super) struct Undoing {
+pub(super) struct Rollback {
     rotation: Rotation,
     /// The session as loaded by the request that rotates it.
     before: Arc<Record>,
     changes: Changes,
 }
 
-impl Undoing {
+impl Rollback {
     /// The rollback of `changes`, if they rotate a session's id.
     pub(super) fn of(base: Option<&Arc<Record>>, changes: &Changes) -> Option<Self> {
         Some(Self {
@@ -91,13 +91,13 @@ impl Undoing {
             match users::end_unlisted(&*config.store, &user, key).await {
                 Ok(()) => return,
                 Err(error) => {
-                    debug!(%key, error = &error as &dyn Error, "a session is not known to be listed");
+                    debug!(%key, cause = &error as &dyn Error, "could not check a user's session list");
                 }
             }
             sleep(wait).await;
             wait = (2 * wait).min(LONGEST_WAIT);
         }
-        warn!(%key, "it is not known whether a session was ended with its user's others");
+        warn!(%key, "a session may have survived `end_user`; call it again");
     }
 
     async fn attempt(&self, config: &Config, key: &Root) -> Attempt {
@@ -156,7 +156,7 @@ enum Attempt {
 }
 
 fn give_up(key: &Root) {
-    warn!(%key, "it is not known whether a rotation took effect: its user may have to log in again");
+    warn!(%key, "a rotation may have taken effect without its cookie; the user may have to log in again");
 }
 
 /// Limits the rollbacks that run at once. Further rotations stay in force.
@@ -199,7 +199,7 @@ mod tests {
     }
 
     /// A session, a login in it, and the rollback of the login.
-    fn login() -> (Arc<Record>, Arc<Record>, Undoing) {
+    fn login() -> (Arc<Record>, Arc<Record>, Rollback) {
         let mut birth = Changes::create(FORMER, Some(HOUR), 24 * HOUR);
         write(&mut birth, "a", "1");
         write(&mut birth, "b", "1");
@@ -215,8 +215,8 @@ mod tests {
         login.remove("b".into());
         login.set_idle_timeout(None);
         let after = committed(&login, Some(&before));
-        let undoing = Undoing::of(Some(&before), &login).expect("it rotates");
-        (before, after, undoing)
+        let rollback = Rollback::of(Some(&before), &login).expect("it rotates");
+        (before, after, rollback)
     }
 
     fn text(record: &Record, name: &str) -> Option<String> {
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn what_a_login_did_is_undone_and_what_came_after_it_stays() {
-        let (before, after, undoing) = login();
+        let (before, after, rollback) = login();
         let mut late = Changes::default();
         write(&mut late, "a", "3");
         write(&mut late, "d", "3");
@@ -236,7 +236,7 @@ mod tests {
             (&after, "1", None, HOUR),
             (&current, "3", Some("3"), 2 * HOUR),
         ] {
-            let record = committed(&undoing.reverse(current), Some(current));
+            let record = committed(&rollback.reverse(current), Some(current));
             assert!(record.is_current(&FORMER));
             assert_eq!(record.user(), None);
             assert_eq!(text(&record, "a").as_deref(), Some(a));
@@ -246,22 +246,24 @@ mod tests {
             assert_eq!(record.idle_timeout(), Some(idle));
         }
         // A copy that lags does not have the login: all of it is undone.
-        let record = committed(&undoing.reverse(&before), Some(&after));
+        let record = committed(&rollback.reverse(&before), Some(&after));
         assert_eq!(text(&record, "a").as_deref(), Some("1"));
         assert_eq!(text(&record, "c"), None);
     }
 
     #[test]
     fn a_rotation_that_is_not_in_force_is_not_undone() {
-        let (before, after, undoing) = login();
-        let refused = undoing
+        let (before, after, rollback) = login();
+        let refused = rollback
             .reverse(&before)
             .apply_as(Some(&before), None, NOW, 1);
         assert_eq!(refused, Outcome::Superseded);
         let mut next = Changes::default();
         next.rotate(NEXT, SecretHash::from_bytes([3; 16]));
         let later = committed(&next, Some(&after));
-        let refused = undoing.reverse(&later).apply_as(Some(&later), None, NOW, 1);
+        let refused = rollback
+            .reverse(&later)
+            .apply_as(Some(&later), None, NOW, 1);
         assert_eq!(refused, Outcome::Superseded);
     }
 
@@ -284,12 +286,12 @@ mod tests {
             let mut login = Changes::default();
             login.rotate(FORMER, NEXT);
             login.log_in(config.login(UserKey::of("bob")));
-            let undoing = Undoing::of(Some(&before), &login).expect("it rotates");
+            let rollback = Rollback::of(Some(&before), &login).expect("it rotates");
             stored(&store, &key, Some(&before), login).await;
             if is_ended {
                 assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
             }
-            undoing.run(&config, &key).await;
+            rollback.run(&config, &key).await;
             let found = store.peek(&key).await.expect("the store answers");
             assert_eq!(found.is_none(), is_ended, "{found:?}");
         }
@@ -314,6 +316,6 @@ mod tests {
         let (before, ..) = login();
         let mut changes = Changes::default();
         write(&mut changes, "a", "2");
-        assert!(Undoing::of(Some(&before), &changes).is_none());
+        assert!(Rollback::of(Some(&before), &changes).is_none());
     }
 }

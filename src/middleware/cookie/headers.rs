@@ -4,7 +4,7 @@ use http::header::{CACHE_CONTROL, Entry, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Declares to caches that the response depends on a header of the request.
-pub(super) fn vary(headers: &mut HeaderMap, name: HeaderValue) {
+pub(crate) fn vary(headers: &mut HeaderMap, name: HeaderValue) {
     match headers.entry(VARY) {
         Entry::Vacant(line) => {
             line.insert(name);
@@ -21,7 +21,7 @@ pub(super) fn vary(headers: &mut HeaderMap, name: HeaderValue) {
 
 /// Sets the session header, replacing one that the handler has set under the same name, and
 /// declares the response private to one client.
-pub(super) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+pub(crate) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     let no_cache = format!("no-cache=\"{name}\"");
     headers.insert(name, value);
     forbid_caching(headers, &no_cache);
@@ -30,7 +30,7 @@ pub(super) fn set_header(headers: &mut HeaderMap, name: HeaderName, value: Heade
 /// Sets the session cookie, replacing one that the handler has set under the same name, and
 /// declares the response private to one visitor. `other` removes a cookie of that name with another
 /// scope. It is written first: a client that ignores scopes keeps the last one.
-pub(super) fn set_cookie(
+pub(crate) fn set_cookie(
     headers: &mut HeaderMap,
     name: &str,
     other: Option<HeaderValue>,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::State;
 use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::config::Config;
 use crate::middleware::cookie::Persistence;
+use crate::middleware::state::SessionState;
 use crate::session::{Changes, LABEL_MAX, Record, SessionId, UserKey, Value};
 
 /// The number of attributes, and the bytes of their names and values. Removed ones do not count.
@@ -15,7 +15,7 @@ pub(super) struct Size {
     bytes: usize,
 }
 
-impl State {
+impl SessionState {
     /// Fails if a write can no longer be stored. Once the response is being made, only a detached
     /// handle may stage changes, for a session that exists.
     pub(crate) fn writable(&self, detached: bool) -> Result<(), SessionError> {
@@ -35,10 +35,11 @@ impl State {
         value: Option<Value>,
         config: &Config,
     ) -> Result<(), SessionError> {
-        let register = self.register(name);
-        let below = self.in_flight(name);
-        let below = below.or_else(|| register.map(|register| register.value.as_ref()));
-        let staged = self.staged.written(name);
+        let entry = self.entry(name);
+        let below = self
+            .in_flight(name)
+            .or_else(|| entry.map(|entry| entry.value.as_ref()));
+        let staged = self.staged.get(name);
         let unchanged = below.flatten() == value.as_ref();
         if unchanged && self.stored.is_none() {
             if staged.is_some() {
@@ -47,10 +48,10 @@ impl State {
             }
             return Ok(());
         }
-        let loaded = register.map(|register| register.version);
+        let loaded = entry.map(|entry| entry.version);
         let confirms = unchanged && self.in_flight(name).is_none();
-        let size = self.admit(name, staged.or(below), value.as_ref(), config)?;
-        let name = register.map_or_else(|| name.into(), |register| register.name.clone());
+        let size = self.check_size(name, staged.or(below), value.as_ref(), config)?;
+        let name = entry.map_or_else(|| name.into(), |entry| entry.name.clone());
         if confirms {
             self.size = None;
             self.staged.confirm(name, value, loaded);
@@ -66,13 +67,13 @@ impl State {
     }
 
     /// Fails if an update may not write this value.
-    pub(crate) fn admits(
+    pub(crate) fn check_limits(
         &self,
         name: &str,
         value: &Value,
         config: &Config,
     ) -> Result<(), SessionError> {
-        self.admit(name, self.known(name), Some(value), config)?;
+        self.check_size(name, self.known(name), Some(value), config)?;
         Ok(())
     }
 
@@ -124,9 +125,9 @@ impl State {
         }
         if self.superseded {
             // A session of its own.
-            self.restart();
+            self.reset();
         }
-        if self.ended {
+        if self.invalidated {
             return Err(SessionErrorKind::Invalidated.into());
         }
         self.login = Some(user);
@@ -142,7 +143,7 @@ impl State {
 
     /// The size of the session with this write over the `known` value of the name; fails if it
     /// exceeds a limit. A write that does not make the session larger is never refused.
-    fn admit(
+    fn check_size(
         &self,
         name: &str,
         known: Option<Option<&Value>>,

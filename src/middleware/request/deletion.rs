@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use tracing::debug_span;
 
-use super::RequestSession;
-use super::store_call::{failed, traced};
 use crate::error::SessionError;
+use crate::middleware::request::RequestSession;
+use crate::middleware::request::store_call::{failed, traced};
 use crate::middleware::state::Stored;
 use crate::session::{EndReason, Root};
 use crate::store::users;
 
 impl RequestSession {
     /// Deletes the session. Returns `true` if there was one.
-    pub(crate) async fn end(self: Arc<Self>) -> Result<bool, SessionError> {
-        let _turn = self.turn().await;
+    pub(crate) async fn delete(self: Arc<Self>) -> Result<bool, SessionError> {
+        let _lock = self.commit_lock().await;
         let (key, user, existed) = {
             let state = self.state();
             if state.is_superseded() {
@@ -26,33 +26,33 @@ impl RequestSession {
             let user = stored.and_then(|stored| stored.record.user());
             (stored.map(Stored::key), user, state.exists())
         };
-        let rivals = self.end_rivals().await?;
+        let rivals = self.delete_rivals().await?;
         let existed = match key {
             None => existed,
-            Some(key) => self.end_stored(&key).await?,
+            Some(key) => self.delete_stored(&key).await?,
         };
         if let (Some(key), Some(user), true) = (key, user, existed) {
             users::forget(&*self.config.store, &user, &[key]).await;
         }
-        self.state().restart();
+        self.state().reset();
         Ok(existed || rivals)
     }
 
     /// Deletes all live sessions of a request that presented several. Returns `true` if one of them
     /// was live.
-    pub(super) async fn end_rivals(&self) -> Result<bool, SessionError> {
+    pub(super) async fn delete_rivals(&self) -> Result<bool, SessionError> {
         let rivals = self.state().rivals();
         let mut existed = false;
         for key in &rivals {
-            existed |= self.end_stored(key).await?;
+            existed |= self.delete_stored(key).await?;
         }
-        self.state().rivals_ended();
+        self.state().rivals_deleted();
         Ok(existed)
     }
 
-    async fn end_stored(&self, key: &Root) -> Result<bool, SessionError> {
-        let ended = self.config.store.delete(key, EndReason::Logout);
-        let ended = traced(ended, || debug_span!("session_end", %key)).await;
-        ended.map_err(|error| failed(key, error))
+    async fn delete_stored(&self, key: &Root) -> Result<bool, SessionError> {
+        let deletion = self.config.store.delete(key, EndReason::Logout);
+        let existed = traced(deletion, || debug_span!("session_end", %key)).await;
+        existed.map_err(|error| failed(key, error))
     }
 }

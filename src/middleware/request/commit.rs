@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use tracing::{debug, debug_span};
 
-use super::RequestSession;
-use super::store_call::{failed, traced};
 use crate::error::{SessionError, SessionErrorKind, StoreError, StoreErrorKind};
-use crate::middleware::state::{BatchLogin, Stored, Update};
-use crate::middleware::take_back::Undoing;
+use crate::middleware::request::RequestSession;
+use crate::middleware::request::store_call::{failed, traced};
+use crate::middleware::rollback::Rollback;
+use crate::middleware::state::{AttributeUpdate, BatchLogin, Stored};
 use crate::session::{Changes, EndReason, Loaded, Outcome, Record, Root, SessionId, UserKey};
 use crate::store::users;
 
@@ -18,10 +18,10 @@ impl RequestSession {
     /// because another request has written the attribute of `update` meanwhile.
     pub(crate) async fn commit(
         self: Arc<Self>,
-        update: Option<Update>,
+        update: Option<AttributeUpdate>,
         last: bool,
     ) -> Result<bool, SessionError> {
-        let _turn = self.turn().await;
+        let _lock = self.commit_lock().await;
         let is_late = !last && self.state().is_late_write(update.is_some());
         if is_late {
             // A handle does not write to a session that belongs to another user now.
@@ -38,7 +38,7 @@ impl RequestSession {
     /// Stores one batch of staged changes.
     async fn commit_batch(
         &self,
-        update: Option<&Update>,
+        update: Option<&AttributeUpdate>,
         last: bool,
     ) -> Result<bool, SessionError> {
         for _ in 0..CREATE_TRIES_MAX {
@@ -46,8 +46,8 @@ impl RequestSession {
             let Some(batch) = batch else { return Ok(true) };
             let (id, key) = (batch.id, batch.id.key());
             let creates = batch.changes.is_create();
-            let undoing = Undoing::of(batch.base.as_ref(), &batch.changes);
-            let rotates = undoing.is_some();
+            let rollback = Rollback::of(batch.base.as_ref(), &batch.changes);
+            let rotates = rollback.is_some();
             if let Some(base) = &batch.base
                 && batch.changes.are_in(base)
                 && self.is_unchanged(&id, &batch.changes).await?
@@ -56,7 +56,7 @@ impl RequestSession {
             }
             let (login, former_user) = (batch.login, batch.former_user);
             if let Err(error) = self.prepare(&key, login.as_ref(), creates).await {
-                self.state().undo();
+                self.state().rollback();
                 return Err(error);
             }
             let commit = self
@@ -73,8 +73,8 @@ impl RequestSession {
                         if let Err(error) = Box::pin(listed).await {
                             // The login does not count: its user could not end the session through
                             // the index.
-                            self.state().doubt(&self.config);
-                            Box::pin(self.take_back_login(key, creates, undoing)).await;
+                            self.state().rollback_with_new_id(&self.config);
+                            Box::pin(self.take_back_login(key, creates, rollback)).await;
                             return Err(failed(&key, error));
                         }
                     }
@@ -83,14 +83,14 @@ impl RequestSession {
                     return Ok(true);
                 }
                 // Two random ids are equal: practically impossible, unless the store is faulty.
-                Ok(Outcome::Conflict(_)) if creates => self.state().rename(&self.config),
+                Ok(Outcome::Conflict(_)) if creates => self.state().redraw_id(&self.config),
                 Ok(Outcome::Conflict(current)) => {
-                    self.state().outrun(current, &self.config)?;
+                    self.state().rebase(current, &self.config)?;
                     return Ok(false);
                 }
                 Ok(Outcome::Superseded) => {
                     debug!(%key, "another request has rotated the session's id first");
-                    if !self.state().outpaced(&self.config) {
+                    if !self.state().handle_superseded(&self.config) {
                         return Err(SessionErrorKind::Superseded.into());
                     }
                     if update.is_some() {
@@ -98,11 +98,11 @@ impl RequestSession {
                     }
                 }
                 Ok(Outcome::Gone) => {
-                    self.state().end();
+                    self.state().invalidate();
                     debug!(%key, "the session has ended or expired; its pending changes are dropped");
                     return Err(SessionErrorKind::Invalidated.into());
                 }
-                Err(error) => return Err(self.not_stored(key, error, undoing)),
+                Err(error) => return Err(self.not_stored(key, error, rollback)),
             }
         }
         Err(SessionErrorKind::Conflict.into())
@@ -120,7 +120,7 @@ impl RequestSession {
             Box::pin(self.config.check_excess(&login.user, key)).await?;
         }
         if creates {
-            self.end_rivals().await?;
+            self.delete_rivals().await?;
         }
         Ok(())
     }
@@ -144,34 +144,36 @@ impl RequestSession {
     }
 
     /// Handles the failure of a commit. A rotation that may have taken effect is taken back.
-    fn not_stored(&self, key: Root, error: StoreError, undoing: Option<Undoing>) -> SessionError {
+    fn not_stored(&self, key: Root, error: StoreError, rollback: Option<Rollback>) -> SessionError {
         if error.kind() == StoreErrorKind::Indeterminate {
-            self.state().doubt(&self.config);
-            if let Some(undoing) = undoing {
-                undoing.begin(self.config.clone(), key);
+            self.state().rollback_with_new_id(&self.config);
+            if let Some(rollback) = rollback {
+                rollback.begin(self.config.clone(), key);
             }
         } else {
-            self.state().undo();
+            self.state().rollback();
         }
         failed(&key, error)
     }
 
     /// Takes back a login whose session could not be added to the user's index.
-    async fn take_back_login(&self, key: Root, creates: bool, undoing: Option<Undoing>) {
-        if let Some(undoing) = undoing {
-            undoing.begin(self.config.clone(), key);
+    async fn take_back_login(&self, key: Root, creates: bool, rollback: Option<Rollback>) {
+        if let Some(rollback) = rollback {
+            rollback.begin(self.config.clone(), key);
         } else if creates
             && let Err(error) = self.config.store.delete(&key, EndReason::Logout).await
         {
-            debug!(%key, error = &error as &dyn Error, "a session whose login failed is left to expire");
+            debug!(%key, cause = &error as &dyn Error, "a session whose login failed is left to expire");
         }
     }
 
     /// Returns `true` if the stored session is still as the request has loaded it, and `changes`
     /// would leave it as it is.
     async fn is_unchanged(&self, id: &SessionId, changes: &Changes) -> Result<bool, SessionError> {
-        let current = self.fetch(&id.key(), None).await;
-        let current = current.inspect_err(|_| self.state().undo())?;
+        let current = self
+            .fetch(&id.key(), None)
+            .await
+            .inspect_err(|_| self.state().rollback())?;
         Ok(match current.into_live() {
             Some(record) if changes.are_in(&record) => {
                 let stored = Stored { id: *id, record };
@@ -182,20 +184,21 @@ impl RequestSession {
         })
     }
 
-    pub(super) async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
+    /// Stores the remaining changes before the response is sent.
+    pub(crate) async fn commit_last(self: Arc<Self>) -> Result<(), SessionError> {
         if !self.clone().commit(None, true).await? {
             return Err(SessionErrorKind::Conflict.into());
         }
         // A login may have been answered while the other holders acknowledged this commit.
         let sends_again = self.state().sends_cookie_again();
-        match sends_again {
-            true => self.confirm().await,
-            false => Ok(()),
+        if sends_again {
+            self.confirm().await?;
         }
+        Ok(())
     }
 
     /// Ensures that a cookie that is to be sent again still has the session's id.
-    pub(super) async fn confirm(self: Arc<Self>) -> Result<(), SessionError> {
+    pub(crate) async fn confirm(self: Arc<Self>) -> Result<(), SessionError> {
         let id = self.state().stored().map(|stored| stored.id);
         let Some(id) = id else { return Ok(()) };
         let found = self.fetch(&id.key(), Some(&id.hash())).await;

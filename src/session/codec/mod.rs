@@ -13,10 +13,10 @@
 //! Errors name the cause and never the value: values are the user's data, and errors are logged.
 //! Therefore serde's own messages, which quote values, are not kept.
 
+mod bounded;
 mod key;
 mod output;
-mod ser;
-mod write;
+mod serializer;
 
 use std::error::Error;
 use std::fmt;
@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use self::output::Json;
-use super::Value;
+use crate::session::Value;
 
 /// Encodes an attribute in at most `max_bytes`, tag included.
 ///
@@ -49,8 +49,10 @@ where
 ///
 /// Fails if the bytes were not written by this codec, or do not fit the type.
 pub(crate) fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, DecodeError> {
-    let json = value.as_bytes().strip_prefix(&[TAG]);
-    let json = json.ok_or(DecodeError::Codec)?;
+    let json = value
+        .as_bytes()
+        .strip_prefix(&[TAG])
+        .ok_or(DecodeError::Codec)?;
     serde_json::from_slice(json).map_err(|error| match error.classify() {
         Category::Data => DecodeError::Shape,
         Category::Syntax | Category::Eof | Category::Io => DecodeError::Syntax,

@@ -6,28 +6,29 @@
 
 use std::time::Duration;
 
-use super::cookie::Persistence;
 use crate::clock;
-use crate::session::{Record, Timestamp, Value, json};
+use crate::middleware::cookie::Persistence;
+use crate::session::{Record, Timestamp, Value, codec};
 
 /// The attribute that stores the [`Persistence`] of a session.
-pub(super) const NAME: &str = "\0cookie";
+pub(crate) const NAME: &str = "\0cookie";
 
 /// The attribute's value: the cookie's age in seconds, 0 for none, and when it was sent.
-pub(super) fn value(persistence: Persistence) -> Value {
+pub(crate) fn value(persistence: Persistence) -> Value {
     let secs = persistence.age_secs().unwrap_or(0);
-    json::encode(&(secs, clock::now().as_millis()), usize::MAX).expect("two numbers can be encoded")
+    codec::encode(&(secs, clock::now().as_millis()), usize::MAX)
+        .expect("two numbers can be encoded")
 }
 
 /// Decodes a [`value`]. Anything else under the name, which only a store can have put there, is
 /// ignored.
-pub(super) fn read(value: &Value) -> Option<Persistence> {
+pub(crate) fn read(value: &Value) -> Option<Persistence> {
     Some(persistence(parts(value)?.0))
 }
 
 /// The persistence to store again and to send the cookie with, because some time has passed since
 /// the cookie was sent, or because the session was created before cookies had the `usual` age.
-pub(super) fn renewal(record: &Record, usual: Persistence) -> Option<Persistence> {
+pub(crate) fn renewal(record: &Record, usual: Persistence) -> Option<Persistence> {
     let Some(value) = record.get(NAME) else {
         return Some(usual).filter(|usual| *usual != Persistence::BrowserSession);
     };
@@ -38,7 +39,7 @@ pub(super) fn renewal(record: &Record, usual: Persistence) -> Option<Persistence
 }
 
 fn parts(value: &Value) -> Option<(u64, u64)> {
-    json::decode(value).ok()
+    codec::decode(value).ok()
 }
 
 const fn persistence(secs: u64) -> Persistence {
