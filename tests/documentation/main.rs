@@ -203,6 +203,7 @@ fn pages() -> Vec<String> {
         ".github/CONTRIBUTING.md",
         ".github/SECURITY.md",
         "benches/README.md",
+        "benches/failover/README.md",
         "examples/balancers/README.md",
         "examples/shop/README.md",
     ];
