@@ -59,7 +59,7 @@ async fn login(
     let agent = headers.get("user-agent").map(|agent| agent.as_bytes());
     let device = String::from_utf8_lossy(agent.unwrap_or(b"unknown"));
     let device: String = device.chars().take(60).collect();
-    // The id that was valid until now may have been planted: it is dead from here on.
+    // The id that was valid until now may have been planted: it is rejected from here on.
     session.log_in_with_label(&form.name, &device)?;
     session.insert(USER, &form.name)?;
     Ok(Redirect::to("/").into_response())

@@ -63,9 +63,10 @@ impl Process {
             .arg(format!("-{signal}"))
             .arg(pid.to_string())
             .status();
-        match sent.await?.success() {
-            true => Ok(()),
-            false => Err(format!("cannot send {signal} to {}", self.name).into()),
+        if sent.await?.success() {
+            Ok(())
+        } else {
+            Err(format!("cannot send {signal} to {}", self.name).into())
         }
     }
 

@@ -42,6 +42,20 @@ fn documented_commands_name_what_exists() {
     assert!(checked > 30, "the pages are read: {checked}");
 }
 
+/// The flags in the manifest for Kubernetes are those of the playground.
+#[test]
+fn the_flags_of_the_kubernetes_manifest_are_accepted() {
+    let manifest = read("examples/balancers/kubernetes/nodes.yaml");
+    let lines = manifest.lines().map(str::trim);
+    let flags: Vec<_> = lines
+        .filter_map(|line| line.strip_prefix("- --"))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|flag| format!("--{flag}"))
+        .collect();
+    assert!(flags.iter().any(|flag| flag == "--store=replicated"));
+    workspace::check_arguments("playground", &flags).unwrap_or_else(|problem| panic!("{problem}"));
+}
+
 #[test]
 fn the_example_of_the_readme_counts_on_after_a_kill() {
     if !is_isolated(the_example_of_the_readme_counts_on_after_a_kill) {
