@@ -91,8 +91,8 @@ impl Process {
 
     /// The last lines of its log.
     pub(crate) fn log_tail(&self) -> String {
-        let log = std::fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&bytes);
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }

@@ -181,8 +181,8 @@ async fn logout_user(State(app): State<Arc<App>>, args: Args, Taken(session): Ta
 async fn sessions(State(app): State<Arc<App>>, args: Args, Taken(session): Taken) -> Answer {
     let user = UserKey::of(args.need("uid")?);
     let current = session.key();
-    let listed = app.backend.sessions_of(user).await?;
-    let listed: Vec<_> = listed
+    let found = app.backend.sessions_of(user).await?;
+    let listed: Vec<_> = found
         .into_iter()
         .map(|info| {
             json!({

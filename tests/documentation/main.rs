@@ -90,8 +90,8 @@ fn the_commands_for_redis_count_on_both_nodes() {
     }
     prepare();
     let folder = Scratch::new();
-    let server = line_with("src/docs/redis.md", "redis-server");
-    let mut server = Process::start_in(folder.path(), &server);
+    let line = line_with("src/docs/redis.md", "redis-server");
+    let mut server = Process::start_in(folder.path(), &line);
     let nodes =
         ["--route node1", "--route node2"].map(|route| line_with("src/docs/redis.md", route));
     let mut nodes = nodes.map(|line| Process::start(&line));
@@ -145,8 +145,8 @@ fn links_and_file_names_lead_to_files() {
         .collect();
     for page in pages() {
         let text = read(&page);
-        let folder = root.join(&page);
-        let folder = folder.parent().expect("a page is in a folder");
+        let file = root.join(&page);
+        let folder = file.parent().expect("a page is in a folder");
         let targets = text.split("](").skip(1).chain(text.split("]: ").skip(1));
         for target in targets.filter_map(|rest| rest.split([')', '\n', ' ']).next()) {
             if let Some((_, rest)) = target.split_once("/distributable/guide/") {
@@ -161,9 +161,9 @@ fn links_and_file_names_lead_to_files() {
                 let path = folder.join(path);
                 assert!(path.exists(), "{page}: {target}");
                 if path.is_file() {
-                    let path = path.canonicalize().expect("it exists");
-                    let path = path.strip_prefix(&root).expect("a file of this repository");
-                    check_anchor(&page, &path.to_string_lossy(), anchor);
+                    let real = path.canonicalize().expect("it exists");
+                    let page_of = real.strip_prefix(&root).expect("a file of this repository");
+                    check_anchor(&page, &page_of.to_string_lossy(), anchor);
                 } else if !anchor.is_empty() {
                     check_anchor(&page, &page, anchor);
                 }
@@ -221,8 +221,9 @@ fn pages() -> Vec<String> {
         "examples/balancers/README.md",
         "examples/shop/README.md",
     ];
-    let fixed = fixed.map(str::to_owned).into_iter();
     fixed
+        .into_iter()
+        .map(str::to_owned)
         .chain(guide().map(|page| format!("src/docs/{page}")))
         .collect()
 }

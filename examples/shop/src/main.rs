@@ -50,8 +50,8 @@ async fn main() -> Result<(), BoxError> {
             let node = ReplicatedStore::builder(format!("node{port}")).peer(at("127.0.0.1:4000"));
             let store = node.start().await?;
             let stop = store.drain_on(ended, BALANCER_NOTICES);
-            let joined = store.clone();
-            let joined = async move { joined.ready().await };
+            let joining = store.clone();
+            let joined = async move { joining.ready().await };
             serve(port, store.clone(), ReplicatedStore::is_ready, joined, stop).await?;
             store.drain().await;
         }
@@ -69,9 +69,9 @@ async fn serve<S: SessionStore + Clone>(
 ) -> Result<(), BoxError> {
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     let address = listener.local_addr()?;
-    let health = store.clone();
+    let node = store.clone();
     let health = async move || {
-        if is_ready(&health) {
+        if is_ready(&node) {
             StatusCode::OK
         } else {
             StatusCode::SERVICE_UNAVAILABLE
