@@ -19,6 +19,7 @@ use std::process::Command;
 
 use common::namespace::{is_isolated, prepare};
 use common::{Browser, Scratch, eventually};
+use distributable::RedisStore;
 use distributable::store::Secret;
 use process::Process;
 use shell::{command_lines, commands};
@@ -113,6 +114,47 @@ fn the_commands_for_redis_count_on_both_nodes() {
         counts.push(browser.ok(&address, &format!("/{path}"))["n"].clone());
     }
     assert_eq!(counts, [1, 2]);
+    server.kill();
+}
+
+/// The rules for the user of the sentinels are enough to find the primary and to follow it.
+#[test]
+fn the_documented_permissions_on_sentinels_are_enough() {
+    if !is_isolated(the_documented_permissions_on_sentinels_are_enough) {
+        return;
+    }
+    prepare();
+    let folder = Scratch::new();
+    let page = read("src/docs/redis.md");
+    let rules = page
+        .lines()
+        .find_map(|line| line.strip_prefix("ACL SETUSER watcher "))
+        .expect("the page has the rules");
+    let configuration = format!(
+        "port 26379\nuser default off\nuser watcher {rules}\n\
+         sentinel monitor main 127.0.0.1 6379 1\n"
+    );
+    fs::write(folder.path().join("sentinel.conf"), configuration).expect("a file");
+    let mut server = Process::start_in(folder.path(), "redis-server --port 6379 --save ''");
+    let mut sentinel = Process::start_in(folder.path(), "redis-server sentinel.conf --sentinel");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut store = None;
+    eventually("the sentinel names the primary", || {
+        let builder = RedisStore::builder("redis-sentinel://127.0.0.1/main")
+            .sentinel_credentials(Some("watcher"), "password");
+        store = runtime.block_on(builder.connect()).ok();
+        store.is_some()
+    });
+    eventually("the store has subscribed to changes", || {
+        let clients = Command::new("redis-cli")
+            .args(["-p", "26379", "--user", "watcher", "--pass", "password"])
+            .args(["--no-auth-warning", "CLIENT", "LIST"])
+            .output()
+            .expect("there is redis-cli");
+        String::from_utf8_lossy(&clients.stdout).contains(" sub=1 ")
+    });
+    drop(store);
+    sentinel.kill();
     server.kill();
 }
 
