@@ -41,8 +41,11 @@ async fn home(store: State<MemoryStore>, session: Session) -> Result<Html<String
     let mut page = format!("<p>Hello {}.</p><ul>", escape(&name));
     for device in store.sessions_of(&*name).await? {
         let label = device.label.unwrap_or_default();
-        let this = session.key().filter(|key| *key == device.key);
-        let this = this.map_or("", |_| " (this one)");
+        let this = if session.key() == Some(device.key) {
+            " (this one)"
+        } else {
+            ""
+        };
         page += &format!("<li>{}{this}</li>", escape(&label));
     }
     Ok(Html(page + "</ul>" + LOGOUT_FORMS))
@@ -56,10 +59,11 @@ async fn login(
     if form.password != "secret" {
         return Ok((StatusCode::UNAUTHORIZED, Html(LOGIN_FORM)).into_response());
     }
-    let agent = headers.get("user-agent").map(|agent| agent.as_bytes());
-    let device = String::from_utf8_lossy(agent.unwrap_or(b"unknown"));
-    let device: String = device.chars().take(60).collect();
-    // The id that was valid until now may have been planted: it is dead from here on.
+    let agent = headers
+        .get("user-agent")
+        .map_or(&b"unknown"[..], |agent| agent.as_bytes());
+    let device: String = String::from_utf8_lossy(agent).chars().take(60).collect();
+    // The id that was valid until now may have been planted: it is rejected from here on.
     session.log_in_with_label(&form.name, &device)?;
     session.insert(USER, &form.name)?;
     Ok(Redirect::to("/").into_response())

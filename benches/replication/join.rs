@@ -60,7 +60,7 @@ pub(crate) async fn give(sessions: usize) -> Result<()> {
     let members = one.status().members.len();
     newcomer.kill().await?;
     println!(
-        "p99 of a write at the node that gives: {:.2} ms meanwhile, {:.2} ms afterwards",
+        "p99 of a write at the node that gives: {:.2} ms meanwhile, {:.2} ms afterward",
         p99(during),
         p99(after)
     );

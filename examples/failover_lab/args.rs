@@ -88,9 +88,10 @@ impl Args {
                         balancer,
                         fault,
                     };
-                    match case.makes_sense(self) {
-                        true => cases.push(case),
-                        false => eprintln!("left out, as nothing is promised: {case}"),
+                    if case.makes_sense(self) {
+                        cases.push(case);
+                    } else {
+                        eprintln!("left out, as nothing is promised: {case}");
                     }
                 }
             }

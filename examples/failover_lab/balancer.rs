@@ -119,8 +119,9 @@ impl Balancer {
                     .arg(folder.join("sessions.cfg"));
             }
             Self::Apache | Self::ApacheRoundRobin => {
-                let main = APACHE.replace("{folder}", &folder.display().to_string());
-                let main = main.replace("{address}", &address.to_string());
+                let main = APACHE
+                    .replace("{folder}", &folder.display().to_string())
+                    .replace("{address}", &address.to_string());
                 fs::write(folder.join("sessions.conf"), configuration)?;
                 fs::write(folder.join("apache2.conf"), main)?;
                 command.arg("-d").arg(&folder).args(["-f", "apache2.conf"]);

@@ -206,9 +206,10 @@ impl Outcome {
             ..
         } = self.counts;
         let failed = self.counts.failed();
-        let judged = match self.kept() {
-            true => "kept".to_owned(),
-            false => format!("BROKEN: {}", self.broken.join(", ")),
+        let judged = if self.kept() {
+            "kept".to_owned()
+        } else {
+            format!("BROKEN: {}", self.broken.join(", "))
         };
         format!(
             "{requests} requests, {failed} failed, longest stall {longest_stall_ms} ms; {judged}"

@@ -25,7 +25,7 @@ pub(crate) enum Fault {
     /// Every node in turn is asked to end and started again
     Rolling,
     /// One node loses its links to the others for five seconds; users still reach all of them.
-    /// Both sides continue, and agree afterwards: increments may be lost, sessions may not
+    /// Both sides continue, and agree afterward: increments may be lost, sessions may not
     Partition,
     /// For half an hour, or for --seconds, every 20 seconds one node is killed and started again,
     /// hangs, or is asked to end and started again: each of these to each node in turn
@@ -65,7 +65,7 @@ impl Fault {
     }
 
     /// Returns `true` if the nodes have different views of the members for a time. They promise to
-    /// agree afterwards, not that all changes count that either side has acknowledged; and a node
+    /// agree afterward, not that all changes count that either side has acknowledged; and a node
     /// that was cut off answers 503 until it has joined again.
     pub(crate) fn splits(self) -> bool {
         matches!(self, Self::Partition)

@@ -21,8 +21,10 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> std::io::Result<(u16
             .read_to_end(&mut answer)
             .await?;
         let answer = String::from_utf8_lossy(&answer).into_owned();
-        let status = answer.get(9..12).and_then(|status| status.parse().ok());
-        let status = status.ok_or(ErrorKind::InvalidData)?;
+        let status = answer
+            .get(9..12)
+            .and_then(|status| status.parse().ok())
+            .ok_or(ErrorKind::InvalidData)?;
         let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
         Ok((status, body.to_owned()))
     };

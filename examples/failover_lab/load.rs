@@ -89,9 +89,9 @@ impl Load {
         if !status.success() && status.code() != Some(PROMISES_BROKEN) {
             return Err(format!("k6 failed: {status}\n{}", self.k6.log_tail()).into());
         }
-        let summary = fs::read_to_string(&self.summary)
+        let json = fs::read_to_string(&self.summary)
             .map_err(|_| format!("k6 has reported nothing:\n{}", self.k6.log_tail()))?;
-        let summary: BTreeMap<String, Metric> = serde_json::from_str(&summary)?;
+        let summary: BTreeMap<String, Metric> = serde_json::from_str(&json)?;
         Ok((Counts::read(&summary), Timeline::read(&self.console())))
     }
 }

@@ -1,7 +1,7 @@
 //! A network that can be cut: every link of the cluster goes through relays in this process.
 //!
 //! Each node advertises the address of a relay to the others. While the network is cut, all data to
-//! and from the node that is cut off is held, as lost packets are that are sent again; afterwards
+//! and from the node that is cut off is held, as lost packets are that are sent again; afterward
 //! it is delivered.
 
 use std::fs;

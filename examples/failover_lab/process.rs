@@ -63,9 +63,10 @@ impl Process {
             .arg(format!("-{signal}"))
             .arg(pid.to_string())
             .status();
-        match sent.await?.success() {
-            true => Ok(()),
-            false => Err(format!("cannot send {signal} to {}", self.name).into()),
+        if sent.await?.success() {
+            Ok(())
+        } else {
+            Err(format!("cannot send {signal} to {}", self.name).into())
         }
     }
 
@@ -90,8 +91,8 @@ impl Process {
 
     /// The last lines of its log.
     pub(crate) fn log_tail(&self) -> String {
-        let log = std::fs::read(&self.log).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let bytes = std::fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&bytes);
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }

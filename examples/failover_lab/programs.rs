@@ -43,9 +43,10 @@ pub(crate) fn check(args: &Args, cases: &[Case]) -> Result<(), Failure> {
             "apt-get install redis-server",
         );
     }
-    match missing.is_empty() {
-        true => Ok(()),
-        false => Err(missing.join("\n").into()),
+    if missing.is_empty() {
+        Ok(())
+    } else {
+        Err(missing.join("\n").into())
     }
 }
 
@@ -58,9 +59,10 @@ pub(crate) fn k6() -> Option<PathBuf> {
 /// The playground that cargo has built beside this example.
 pub(crate) fn playground() -> Result<PathBuf, Failure> {
     let playground = env::current_exe()?.with_file_name("playground");
-    match playground.exists() {
-        true => Ok(playground),
-        false => Err(format!("there is no {}", playground.display()).into()),
+    if playground.exists() {
+        Ok(playground)
+    } else {
+        Err(format!("there is no {}", playground.display()).into())
     }
 }
 

@@ -14,8 +14,9 @@ pub(crate) fn of(report: &Report) -> String {
         .collect();
     let mut table = String::from("\n");
     for (number, row) in rows.iter().enumerate() {
-        let cells = row.iter().zip(&widths);
-        let cells: Vec<_> = cells
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
             .map(|(cell, &width)| format!("{cell:<width$}"))
             .collect();
         table += &format!("| {} |\n", cells.join(" | "));

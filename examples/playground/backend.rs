@@ -236,9 +236,10 @@ fn redis(args: &Args) -> Result<RedisStore, RedisError> {
         Some(route) => store.node_name(route),
         None => store,
     };
-    let store = match args.near_cache {
-        true => store.near_cache(args.max_bytes.unwrap_or(64 << 20)),
-        false => store,
+    let store = if args.near_cache {
+        store.near_cache(args.max_bytes.unwrap_or(64 << 20))
+    } else {
+        store
     };
     store.build()
 }

@@ -85,9 +85,10 @@ async fn info(Taken(session): Taken) -> Answer {
         .with("uid", session.get::<String>(UID)?)
         .with("requested_route", requested);
     // The contract has no such field: it is present only if it is `true`.
-    Ok(match session.is_ambiguous() {
-        true => reply.with("ambiguous", true),
-        false => reply,
+    Ok(if session.is_ambiguous() {
+        reply.with("ambiguous", true)
+    } else {
+        reply
     })
 }
 
@@ -180,8 +181,8 @@ async fn logout_user(State(app): State<Arc<App>>, args: Args, Taken(session): Ta
 async fn sessions(State(app): State<Arc<App>>, args: Args, Taken(session): Taken) -> Answer {
     let user = UserKey::of(args.need("uid")?);
     let current = session.key();
-    let listed = app.backend.sessions_of(user).await?;
-    let listed: Vec<_> = listed
+    let found = app.backend.sessions_of(user).await?;
+    let listed: Vec<_> = found
         .into_iter()
         .map(|info| {
             json!({
@@ -369,9 +370,10 @@ async fn events(State(app): State<Arc<App>>, args: Args) -> Result<Response, Fai
 async fn health(State(app): State<Arc<App>>) -> Reply {
     let draining = app.draining.load(Ordering::Relaxed);
     let ready = app.backend.is_ready() && !draining;
-    let status = match ready {
-        true => StatusCode::OK,
-        false => StatusCode::SERVICE_UNAVAILABLE,
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     Reply::default()
         .with_status(status)

@@ -1,12 +1,13 @@
-//! Run with: cargo run --release --all-features --example playground -- --help
+//! Test probe: a node with which `curl`, or a test, can drive every operation of a session on every
+//! store.
 //!
-//! The probe: a node with which a person with `curl`, or a test, can drive every operation of a
-//! session on every store. It logs to stderr; stdout has the address on which it listens.
+//! It logs to stderr; stdout has the address on which it listens. Run with:
+//! cargo run --release --all-features --example playground -- --help
 
 mod args;
 mod backend;
-mod door;
 mod events;
+mod graceful_listener;
 mod handlers;
 mod reply;
 
@@ -25,8 +26,8 @@ use axum::serve::ListenerExt;
 use backend::Backend;
 use clap::Parser;
 use distributable::SessionLayer;
-use door::Door;
 use events::Users;
+use graceful_listener::GracefulListener;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -95,8 +96,8 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let router = router(&app);
 
     let (stop, stopped) = oneshot::channel::<()>();
-    let (door, closer) = Door::new(listener)?;
-    let listener = door.tap_io(|stream| {
+    let (graceful, closer) = GracefulListener::new(listener)?;
+    let listener = graceful.tap_io(|stream| {
         // A small reply must not wait for the acknowledgement of the previous one.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");

@@ -3,22 +3,21 @@
 //! For applications:
 //!
 //! - [`quick_start`]: a program for one node, then for several.
-//! - [`stores`]: where sessions live, and what each place costs.
+//! - [`stores`]: where sessions can live, and how to choose.
 //! - [`guarantees`]: the promises, and a table of faults and their effects.
 //! - [`limits`]: every limit with its default.
 //! - [`recipes`]: code to copy: logins, forms, streams, jobs, a store of your own.
 //! - [`faq`]: short answers.
 //! - [`migrating`]: from tower-sessions, axum_session and actix-session.
-//! - [`tower_sessions`]: tower-sessions and axum-login on the stores of this crate.
-//! - [`migrating_java`]: from Tomcat, WebLogic, JEUS and Spring Session, setting by setting.
+//! - [`tower_sessions`]: for applications that keep tower-sessions or axum-login.
+//! - [`migrating_java`]: the settings of Tomcat, WebLogic, JEUS and Spring Session.
 //!
 //! For operators:
 //!
-//! - [`clustering`]: how nodes find and trust each other, and when a node serves.
-//! - [`operations`]: health checks, sticky routing, shutdown, rolling restarts, status,
-//!   administration, events and logs.
+//! - [`clustering`]: names, discovery, secrets, joining and leaving.
+//! - [`operations`]: what to set up and to watch, from health checks to logs.
 //! - [`redis`]: sessions in Redis or Valkey.
-//! - [`snapshots`]: a file that keeps sessions across a restart.
+//! - [`snapshots`]: sessions across a restart, in a file.
 //!
 //! For contributors:
 //!

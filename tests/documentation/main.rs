@@ -19,6 +19,7 @@ use std::process::Command;
 
 use common::namespace::{is_isolated, prepare};
 use common::{Browser, Scratch, eventually};
+use distributable::RedisStore;
 use distributable::store::Secret;
 use process::Process;
 use shell::{command_lines, commands};
@@ -40,6 +41,20 @@ fn documented_commands_name_what_exists() {
         }
     }
     assert!(checked > 30, "the pages are read: {checked}");
+}
+
+/// The flags in the manifest for Kubernetes are those of the playground.
+#[test]
+fn the_flags_of_the_kubernetes_manifest_are_accepted() {
+    let manifest = read("examples/balancers/kubernetes/nodes.yaml");
+    let lines = manifest.lines().map(str::trim);
+    let flags: Vec<_> = lines
+        .filter_map(|line| line.strip_prefix("- --"))
+        .filter_map(|line| line.split_whitespace().next())
+        .map(|flag| format!("--{flag}"))
+        .collect();
+    assert!(flags.iter().any(|flag| flag == "--store=replicated"));
+    workspace::check_arguments("playground", &flags).unwrap_or_else(|problem| panic!("{problem}"));
 }
 
 #[test]
@@ -76,8 +91,8 @@ fn the_commands_for_redis_count_on_both_nodes() {
     }
     prepare();
     let folder = Scratch::new();
-    let server = line_with("src/docs/redis.md", "redis-server");
-    let mut server = Process::start_in(folder.path(), &server);
+    let line = line_with("src/docs/redis.md", "redis-server");
+    let mut server = Process::start_in(folder.path(), &line);
     let nodes =
         ["--route node1", "--route node2"].map(|route| line_with("src/docs/redis.md", route));
     let mut nodes = nodes.map(|line| Process::start(&line));
@@ -99,6 +114,47 @@ fn the_commands_for_redis_count_on_both_nodes() {
         counts.push(browser.ok(&address, &format!("/{path}"))["n"].clone());
     }
     assert_eq!(counts, [1, 2]);
+    server.kill();
+}
+
+/// The rules for the user of the sentinels are enough to find the primary and to follow it.
+#[test]
+fn the_documented_permissions_on_sentinels_are_enough() {
+    if !is_isolated(the_documented_permissions_on_sentinels_are_enough) {
+        return;
+    }
+    prepare();
+    let folder = Scratch::new();
+    let page = read("src/docs/redis.md");
+    let rules = page
+        .lines()
+        .find_map(|line| line.strip_prefix("ACL SETUSER watcher "))
+        .expect("the page has the rules");
+    let configuration = format!(
+        "port 26379\nuser default off\nuser watcher {rules}\n\
+         sentinel monitor main 127.0.0.1 6379 1\n"
+    );
+    fs::write(folder.path().join("sentinel.conf"), configuration).expect("a file");
+    let mut server = Process::start_in(folder.path(), "redis-server --port 6379 --save ''");
+    let mut sentinel = Process::start_in(folder.path(), "redis-server sentinel.conf --sentinel");
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let mut store = None;
+    eventually("the sentinel names the primary", || {
+        let builder = RedisStore::builder("redis-sentinel://127.0.0.1/main")
+            .sentinel_credentials(Some("watcher"), "password");
+        store = runtime.block_on(builder.connect()).ok();
+        store.is_some()
+    });
+    eventually("the store has subscribed to changes", || {
+        let clients = Command::new("redis-cli")
+            .args(["-p", "26379", "--user", "watcher", "--pass", "password"])
+            .args(["--no-auth-warning", "CLIENT", "LIST"])
+            .output()
+            .expect("there is redis-cli");
+        String::from_utf8_lossy(&clients.stdout).contains(" sub=1 ")
+    });
+    drop(store);
+    sentinel.kill();
     server.kill();
 }
 
@@ -131,8 +187,8 @@ fn links_and_file_names_lead_to_files() {
         .collect();
     for page in pages() {
         let text = read(&page);
-        let folder = root.join(&page);
-        let folder = folder.parent().expect("a page is in a folder");
+        let file = root.join(&page);
+        let folder = file.parent().expect("a page is in a folder");
         let targets = text.split("](").skip(1).chain(text.split("]: ").skip(1));
         for target in targets.filter_map(|rest| rest.split([')', '\n', ' ']).next()) {
             if let Some((_, rest)) = target.split_once("/distributable/guide/") {
@@ -147,9 +203,9 @@ fn links_and_file_names_lead_to_files() {
                 let path = folder.join(path);
                 assert!(path.exists(), "{page}: {target}");
                 if path.is_file() {
-                    let path = path.canonicalize().expect("it exists");
-                    let path = path.strip_prefix(&root).expect("a file of this repository");
-                    check_anchor(&page, &path.to_string_lossy(), anchor);
+                    let real = path.canonicalize().expect("it exists");
+                    let page_of = real.strip_prefix(&root).expect("a file of this repository");
+                    check_anchor(&page, &page_of.to_string_lossy(), anchor);
                 } else if !anchor.is_empty() {
                     check_anchor(&page, &page, anchor);
                 }
@@ -203,11 +259,13 @@ fn pages() -> Vec<String> {
         ".github/CONTRIBUTING.md",
         ".github/SECURITY.md",
         "benches/README.md",
+        "benches/failover/README.md",
         "examples/balancers/README.md",
         "examples/shop/README.md",
     ];
-    let fixed = fixed.map(str::to_owned).into_iter();
     fixed
+        .into_iter()
+        .map(str::to_owned)
         .chain(guide().map(|page| format!("src/docs/{page}")))
         .collect()
 }

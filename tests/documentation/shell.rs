@@ -5,8 +5,11 @@ pub(crate) fn command_lines(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     for (at, part) in text.split("```").enumerate() {
         if at % 2 == 0 {
-            let spans = part.split('`').skip(1).step_by(2);
-            let spans = spans.filter(|span| span.starts_with("cargo ") || span.contains(" cargo "));
+            let spans = part
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|span| span.starts_with("cargo ") || span.contains(" cargo "));
             found.extend(spans.map(|span| span.split_whitespace().collect::<Vec<_>>().join(" ")));
         } else if let Some(block) = part.strip_prefix("sh\n") {
             let joined = block.replace("\\\n", " ");

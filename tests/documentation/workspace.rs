@@ -184,15 +184,16 @@ impl Workspace {
 }
 
 /// An example accepts these arguments.
-fn check_arguments(name: &str, arguments: &[String]) -> Result<(), String> {
+pub(crate) fn check_arguments(name: &str, arguments: &[String]) -> Result<(), String> {
     let output = Command::new(example(name))
         .args(arguments)
         .arg("--help")
         .output()
         .map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }
 

@@ -36,8 +36,10 @@ async fn a_stream_ends_after_a_logout_on_another_node_however_many_events_there_
     assert_eq!(browser.get(&one, "/news").await.0, StatusCode::UNAUTHORIZED);
     browser.post(&one, "/login", "").await;
 
-    let request = Request::get("/news").header(COOKIE, browser.cookie.as_ref().unwrap());
-    let request = request.body(Body::empty()).unwrap();
+    let request = Request::get("/news")
+        .header(COOKIE, browser.cookie.as_ref().unwrap())
+        .body(Body::empty())
+        .unwrap();
     let response = one.oneshot(request).await.unwrap();
     let mut body = response.into_body();
     news.send("tea has arrived".to_owned()).unwrap();

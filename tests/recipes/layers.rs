@@ -98,8 +98,10 @@ async fn other_origins_may_read_failures_and_ask_first_without_a_session() {
 
 #[tokio::test]
 async fn answers_are_compressed_and_set_their_cookie() {
-    let request = Request::get("/").header(ACCEPT_ENCODING, "gzip");
-    let request = request.body(Body::empty()).unwrap();
+    let request = Request::get("/")
+        .header(ACCEPT_ENCODING, "gzip")
+        .body(Body::empty())
+        .unwrap();
     let response = app(store()).oneshot(request).await.unwrap();
     assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
     assert!(response.headers().contains_key(SET_COOKIE));

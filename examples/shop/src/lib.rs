@@ -79,8 +79,10 @@ async fn log_in(session: Session, headers: HeaderMap, Form(form): Form<Fields>) 
     let Some(role) = verify(&form.name, form.password.into_bytes()).await else {
         return go(&session, "/", "The name or the password is wrong.");
     };
-    let agent = headers.get(header::USER_AGENT).map(|it| it.to_str());
-    let agent = agent.and_then(Result::ok).unwrap_or_default();
+    let agent = headers
+        .get(header::USER_AGENT)
+        .and_then(|agent| agent.to_str().ok())
+        .unwrap_or_default();
     session.log_in_with_label(&form.name, &agent[..agent.len().min(200)])?;
     session.insert(NAME, &form.name)?;
     session.insert(ROLE, &role.to_owned())?;
@@ -130,14 +132,16 @@ fn go(session: &Session, page: &str, flash: &str) -> Answer {
 }
 
 fn show(session: &Session, page: Value) -> Answer {
-    let token = session.get(TOKEN)?;
-    let token = token.unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    let token = session
+        .get(TOKEN)?
+        .unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
     session.insert(TOKEN, &token)?;
     let (cart, name, role) = (session.get(CART)?, session.get(NAME)?, session.get(ROLE)?);
     let page = context! { cart, name, role, flash => session.take(FLASH)?, token, ..page };
     // The suffix makes it escape what it inserts.
-    let html = Environment::new().render_named_str("shop.html", include_str!("shop.html"), page);
-    let html = html.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR);
+    let html = Environment::new()
+        .render_named_str("shop.html", include_str!("shop.html"), page)
+        .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR);
     Ok(([(header::CACHE_CONTROL, "no-store")], html.map(Html)).into_response())
 }
 
@@ -151,8 +155,9 @@ async fn check_token(mut request: Request, next: Next) -> axum::response::Result
     if !request.method().is_safe() {
         let session: Session = request.extract_parts().await?;
         let (parts, body) = request.into_parts();
-        let body = to_bytes(body, 10_000).await;
-        let body = body.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
+        let body = to_bytes(body, 10_000)
+            .await
+            .map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
         let again = || Request::from_parts(parts.clone(), Body::from(body.clone()));
         let Form::<Fields>(form) = Form::from_request(again(), &()).await?;
         let token = session.get(TOKEN)?.unwrap_or_default();

@@ -115,10 +115,9 @@ async fn only_administrators_see_their_page() {
         (Some("customer"), StatusCode::FORBIDDEN),
         (None, StatusCode::FORBIDDEN),
     ] {
-        let session = TestSession::new();
-        let session = role
-            .into_iter()
-            .fold(session, |session, role| session.with("role", role));
+        let session = role.into_iter().fold(TestSession::new(), |session, role| {
+            session.with("role", role)
+        });
         let request = Request::get("/admin").body(Body::empty()).unwrap();
         let request = session.request(&store, request).await.unwrap();
         let response = shop.clone().oneshot(request).await.unwrap();

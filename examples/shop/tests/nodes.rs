@@ -70,8 +70,8 @@ async fn two_nodes_share_sessions_in_redis() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicated_nodes_share_sessions_and_one_goes_on_without_the_other() {
     let one = describe("node1").start().await.unwrap();
-    let two = describe("node2").peer(one.local_addr().to_string());
-    let two = two.start().await.unwrap();
+    let peer = one.local_addr().to_string();
+    let two = describe("node2").peer(peer).start().await.unwrap();
     settled(&one, 2).await;
     settled(&two, 2).await;
     let [first, second] = [node("node1", one.clone()), node("node2", two.clone())];

@@ -44,12 +44,12 @@ fn the_other_commands_of_the_readme_serve_too() {
     }
     prepare();
     let folder = Scratch::new();
-    let redis = Command::new("redis-server")
+    let mut redis = Command::new("redis-server")
         .args(["--save", "", "--dir"])
         .arg(folder.path())
         .stdout(Stdio::null())
-        .spawn();
-    let mut redis = redis.expect("apt-get install redis-server");
+        .spawn()
+        .expect("apt-get install redis-server");
     let mut started = 0;
     for line in commands()
         .into_iter()

@@ -49,12 +49,15 @@ impl Visitor {
         path: &str,
         form: &str,
     ) -> Response<Body> {
-        let request = Request::builder().method(method).uri(path);
-        let request = request.header(USER_AGENT, &self.agent);
-        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let request = request.body(Body::from(form.to_owned())).unwrap();
-        let response = shop.clone().oneshot(self.jar.attach(request)).await;
-        let response = response.unwrap();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(USER_AGENT, &self.agent)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(Body::from(form.to_owned()))
+            .unwrap();
+        let sent = shop.clone().oneshot(self.jar.attach(request)).await;
+        let response = sent.unwrap();
         self.jar.keep(&response);
         response
     }

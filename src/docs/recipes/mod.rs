@@ -35,12 +35,17 @@ recipes! {
     /// run inside the session layer.
     guards: "guards.rs",
 
-    /// Login with a password, hashed by Argon2.
+    /// Login with a password, hashed by Argon2, and a change of the password.
     ///
     /// [`Session::log_in`](crate::Session::log_in) gives the session a new id, restarts its
     /// absolute lifetime and adds it to the [list of the user's
     /// sessions](crate::SessionStore::sessions_of). An unknown name takes as long as a wrong
     /// password, so the time of an answer gives no names away.
+    ///
+    /// A change of the password stores the new hash, ends the user's other sessions and gives this
+    /// one a new id, in that order. A login that was checked against the old hash at the same time
+    /// is in the list of the user's sessions before it compares the hash once more, so it cannot
+    /// escape both.
     login: "login.rs",
 
     /// Flash messages, shown once on the next page.

@@ -45,8 +45,8 @@ impl SqlStore {
     ) -> Result<T, StoreError> {
         let (connection, key) = (self.0.clone(), key.to_bytes());
         let transaction = move || {
-            let mut sql = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let sql = sql
+            let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let sql = connection
                 .transaction_with_behavior(lock)
                 .map_err(StoreError::unavailable)?;
             let (now, before) = read(&sql, &key)?;
@@ -138,10 +138,8 @@ fn write(
     let Some(record) = record else {
         return sql.execute("DELETE FROM session WHERE key = ?1", [key]);
     };
-    let expires = now
-        .plus(record.expires_at().since(Timestamp::now()))
-        .as_millis();
-    let expires = i64::try_from(expires).unwrap_or(i64::MAX);
+    let rest = record.expires_at().since(Timestamp::now());
+    let expires = i64::try_from(now.plus(rest).as_millis()).unwrap_or(i64::MAX);
     sql.execute(
         "INSERT OR REPLACE INTO session (key, record, expires) VALUES (?1, ?2, ?3)",
         (key, record.to_bytes(now), expires),

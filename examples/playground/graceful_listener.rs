@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 
 /// Accepts connections until it is closed.
-pub(crate) struct Door {
+pub(crate) struct GracefulListener {
     address: SocketAddr,
     state: State,
 }
@@ -27,17 +27,17 @@ enum State {
     Closed(Vec<(TcpStream, SocketAddr)>),
 }
 
-/// Closes a door.
+/// Closes a [`GracefulListener`].
 pub(crate) struct Closer(oneshot::Sender<oneshot::Sender<()>>);
 
-impl Door {
+impl GracefulListener {
     pub(crate) fn new(listener: TcpListener) -> std::io::Result<(Self, Closer)> {
         let (close, asked) = oneshot::channel();
-        let door = Self {
+        let listener = Self {
             address: listener.local_addr()?,
             state: State::Open(listener, asked),
         };
-        Ok((door, Closer(close)))
+        Ok((listener, Closer(close)))
     }
 
     /// Accepts all connections in the backlog, and closes the listener.
@@ -66,7 +66,7 @@ impl Door {
     }
 }
 
-impl Listener for Door {
+impl Listener for GracefulListener {
     type Io = TcpStream;
     type Addr = SocketAddr;
 
@@ -96,10 +96,10 @@ impl Listener for Door {
 }
 
 impl Closer {
-    /// Closes the door, and waits until the last accepted requests have been read.
+    /// Closes the listener, and waits until the last accepted requests have been read.
     pub(crate) async fn close(self) {
         let (done, closed) = oneshot::channel();
-        // The door is dropped only if the server has failed.
+        // The listener is dropped only if the server has failed.
         if self.0.send(done).is_ok() && closed.await.is_ok() {
             sleep(FIRST_BYTES_WITHIN).await;
         }
