@@ -5,13 +5,14 @@
 
 mod common;
 
+use std::io::ErrorKind;
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use common::redis::Server;
 use common::stream::{Stream, expect, key};
 use common::{
-    Browser, Node, Random, Scratch, Start, cluster, cluster_starts, eventually, meet, until, within,
+    Browser, Node, Random, Scratch, Start, cluster, cluster_starts, eventually, meet, until,
 };
 use serde_json::Value;
 
@@ -157,12 +158,16 @@ fn shorter_limits_apply_at_once_to_the_sessions_of_a_cluster() {
 /// A session made with the long limits of one node, seen by another with short ones.
 fn only_shorter_limits_apply(before: &Node, after: &Node, flag: &str) {
     let (mut browser, mut own) = (Browser::new(), Browser::new());
+    let written = Instant::now();
     browser.ok(before, "/set?k=a&v=1");
     own.ok(before, "/set?k=a&v=1");
     own.ok(before, "/ttl?s=3000");
-    let start = Instant::now();
-    assert_eq!(browser.ok(after, "/info")["session"], true, "{flag}");
-    until(start + Duration::from_millis(5_000));
+    let is_known = browser.ok(after, "/info")["session"] == true;
+    let answered = Instant::now();
+    // On a busy machine, it may have ended by then.
+    let is_in_time = answered - written < Duration::from_millis(3_900);
+    assert!(is_known || !is_in_time, "{flag}");
+    until(answered + Duration::from_millis(5_000));
     assert_eq!(browser.ok(after, "/info")["session"], false, "{flag}");
     // The idle time that was set for one session is its own.
     let known = own.ok(after, "/info")["session"] == true;
@@ -402,19 +407,20 @@ mod cases {
         let (n1, n2) = ends(nodes);
         let mut browser = Browser::new();
         browser.ok(n1, "/set?k=a&v=1");
-        scope(|threads| {
-            let mut twin = browser.twin();
-            let slow = threads.spawn(move || twin.ok(n1, "/slow?ms=2000&k=b&v=1"));
-            sleep(Duration::from_millis(100));
-            for node in [n1, n2] {
-                browser.value(node, "a");
-                browser.ok(node, "/update");
-            }
-            assert!(
-                !slow.is_finished(),
-                "the others waited for the slow request"
-            );
-        });
+        let slow = browser.send_only(n1, "/slow?ms=30000&k=b&v=1");
+        let slow = slow.expect("the node accepts connections");
+        sleep(Duration::from_millis(500));
+        for node in [n1, n2] {
+            browser.value(node, "a");
+            browser.ok(node, "/update");
+        }
+        slow.set_nonblocking(true).expect("a socket can be polled");
+        let answer = slow.peek(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(
+            answer,
+            Err(ErrorKind::WouldBlock),
+            "the others waited for the slow request"
+        );
     }
 
     /// 31, A-11.
@@ -466,9 +472,7 @@ mod cases {
         browser.ok(here, "/ttl?s=1");
         let old = browser.bare().map(str::to_owned);
         for node in nodes {
-            within(Duration::from_millis(2100), "the session leaves", || {
-                node.sessions() == 0
-            });
+            eventually("the session leaves", || node.sessions() == 0);
         }
         assert_eq!(browser.ok(there, "/get?k=a")["session"], false);
         browser.ok(there, "/set?k=a&v=2");
@@ -533,9 +537,7 @@ mod cases {
         assert_eq!(browser.value(here, "doc").as_deref(), Some("saved"));
         // Once nothing uses it, it is idle like any other.
         for node in nodes {
-            within(Duration::from_secs(6), "the session leaves", || {
-                node.sessions() == 0
-            });
+            eventually("the session leaves", || node.sessions() == 0);
         }
         assert_eq!(browser.ok(there, "/get?k=a")["session"], false);
     }
@@ -545,14 +547,18 @@ mod cases {
     pub(super) fn of_two_writes_the_later_one_counts_whatever_its_value(nodes: &[&Node]) {
         let (here, there) = ends(nodes);
         let mut browser = Browser::new();
-        browser.ok(here, "/set?k=flag&v=on");
         for between in ["/set?k=flag&v=off", "/remove?k=flag"] {
             for late in [here, there] {
-                scope(|threads| {
-                    let mut twin = browser.twin();
-                    threads.spawn(move || twin.ok(late, "/slow?ms=400&k=flag&v=on"));
-                    sleep(Duration::from_millis(100));
-                    browser.ok(there, between);
+                in_time(|| {
+                    browser.ok(here, "/set?k=flag&v=on");
+                    let sent = Instant::now();
+                    scope(|threads| {
+                        let mut twin = browser.twin();
+                        threads.spawn(move || twin.ok(late, "/slow?ms=400&k=flag&v=on"));
+                        sleep(Duration::from_millis(100));
+                        browser.ok(there, between);
+                        (sent.elapsed() < Duration::from_millis(400)).then_some(())
+                    })
                 });
                 for node in nodes {
                     assert_eq!(
@@ -634,6 +640,7 @@ mod cases {
     /// A-05, with 3 seconds instead of 10: requests, rotations and node changes all along.
     pub(super) fn the_absolute_lifetime_ends_a_session_in_use(nodes: &[&Node]) {
         let mut browser = Browser::new();
+        let asked = Instant::now();
         browser.ok(nodes[0], "/set?k=a&v=1");
         let born = Instant::now();
         let mut step = 0;
@@ -641,6 +648,7 @@ mod cases {
             step += 1;
             until(born + step * Duration::from_millis(200));
             let node = nodes[step as usize % nodes.len()];
+            let sent = Instant::now();
             if browser.ok(node, "/info")["session"] == false {
                 break;
             }
@@ -648,14 +656,14 @@ mod cases {
                 browser.get(node, "/rotate");
             }
             assert!(
-                born.elapsed() < Duration::from_secs(4),
+                sent - born < Duration::from_secs(4),
                 "it outlives its absolute lifetime"
             );
         }
         assert!(
-            born.elapsed() > Duration::from_secs(2),
+            asked.elapsed() > Duration::from_millis(2_500),
             "it ended after {:?}",
-            born.elapsed()
+            asked.elapsed()
         );
     }
 
@@ -764,13 +772,18 @@ mod cases {
     pub(super) fn administration_sees_a_session_and_does_not_use_it(nodes: &[&Node]) {
         let node = |turn: usize| nodes[turn % nodes.len()];
         let mut browser = Browser::new();
-        browser.ok(node(0), "/login?uid=ada");
-        let info = browser.ok(node(0), "/info");
+        let (asked, info) = in_time(|| {
+            browser.ok(node(0), "/login?uid=ada");
+            let asked = Instant::now();
+            let info = browser.ok(node(0), "/info");
+            info["key"].is_string().then_some((asked, info))
+        });
+        let began = Instant::now();
         let key = info["key"].as_str().expect("text").to_owned();
         let mut admin = Browser::new();
-        let began = Instant::now();
         let mut lives = true;
         while lives {
+            let sent = Instant::now();
             let seen = admin.ok(node(1), &format!("/peek?key={key}"));
             lives = seen["session"] == true;
             if lives {
@@ -778,11 +791,12 @@ mod cases {
                 // Nor does a page that polls.
                 browser.ok(node(2), "/quiet?k=uid");
             }
-            assert!(began.elapsed() < Duration::from_secs(8), "it is kept alive");
+            let is_late = sent - began >= Duration::from_secs(8);
+            assert!(!lives || !is_late, "it is kept alive");
             sleep(Duration::from_millis(50));
         }
         assert!(
-            began.elapsed() > Duration::from_millis(1_900),
+            asked.elapsed() > Duration::from_millis(1_900),
             "it ended early"
         );
         browser.ok(node(0), "/login?uid=ada");
@@ -901,20 +915,26 @@ mod cases {
     /// 44.
     pub(super) fn a_logout_beats_a_slow_request(nodes: &[&Node]) {
         let (n1, n2) = ends(nodes);
-        let mut browser = Browser::new();
-        browser.ok(n1, "/set?k=a&v=1");
-        let mut slow = browser.twin();
-        scope(|threads| {
-            let slow = threads.spawn(|| slow.get(n1, "/slow?ms=2000&k=k&v=1"));
-            sleep(Duration::from_millis(1_000));
-            browser.twin().ok(n2, "/logout");
-            let reply = slow.join().expect("the slow request is answered");
-            assert_eq!(
-                (reply.status, reply.set_cookies().len()),
-                (409, 0),
-                "{reply:?}"
-            );
+        let (mut browser, reply) = in_time(|| {
+            let mut browser = Browser::new();
+            browser.ok(n1, "/set?k=a&v=1");
+            let mut slow = browser.twin();
+            let sent = Instant::now();
+            scope(|threads| {
+                let slow = threads.spawn(|| slow.get(n1, "/slow?ms=2000&k=k&v=1"));
+                sleep(Duration::from_millis(1_000));
+                browser.twin().ok(n2, "/logout");
+                let is_in_time = sent.elapsed() < Duration::from_millis(2_000);
+                let reply = slow.join().expect("the slow request is answered");
+                is_in_time.then_some(reply)
+            })
+            .map(|reply| (browser, reply))
         });
+        assert_eq!(
+            (reply.status, reply.set_cookies().len()),
+            (409, 0),
+            "{reply:?}"
+        );
         for node in nodes {
             assert_eq!(browser.ok(node, "/info")["session"], false);
             assert_eq!(node.sessions(), 0);
@@ -1114,13 +1134,29 @@ mod cases {
 
     ///
     pub(super) fn a_task_that_writes_after_a_logout_revives_nothing(nodes: &[&Node]) {
+        const WRITE: &str = "the task's write is ";
         let (here, there) = ends(nodes);
-        let mut browser = Browser::new();
-        browser.ok(here, "/set?k=a&v=1");
-        let mut old = browser.twin();
-        browser.ok(here, "/spawn?ms=1000&k=late&v=2");
-        browser.ok(there, "/logout");
-        here.wait_log("the task's write is not stored");
+        let mut round = 0;
+        let mut old = in_time(|| {
+            round += 1;
+            let mut browser = Browser::new();
+            browser.ok(here, "/set?k=a&v=1");
+            let old = browser.twin();
+            let sent = Instant::now();
+            browser.ok(here, "/spawn?ms=1000&k=late&v=2");
+            browser.ok(there, "/logout");
+            let is_in_time = sent.elapsed() < Duration::from_millis(1_000);
+            eventually("the task has tried to write", || {
+                here.log().matches(WRITE).count() == round
+            });
+            is_in_time.then_some(old)
+        });
+        let log = here.log();
+        let last = log.rsplit(WRITE).next();
+        assert!(
+            last.is_some_and(|end| end.starts_with("not stored")),
+            "{log}"
+        );
         for node in nodes {
             assert_eq!(old.ok(node, "/info")["session"], false);
             assert_eq!(node.sessions(), 0);
@@ -1261,6 +1297,14 @@ mod cases {
                 }
             }
         }
+    }
+
+    /// Repeats a round whose steps a busy machine has delayed.
+    fn in_time<T>(mut round: impl FnMut() -> Option<T>) -> T {
+        let mut rounds = (0..30).map(|_| round());
+        rounds
+            .find_map(|done| done)
+            .expect("one of them is in time")
     }
 
     /// The number of sessions. Every node holds each of them, or as many nodes as are configured.

@@ -1,5 +1,6 @@
 //! The conformance suite on every store, and on stores with faults that it must find.
 
+use std::array;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -42,9 +43,17 @@ async fn a_machine_that_is_too_slow_for_a_short_session_is_no_fault_of_the_store
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_suite_finds_every_fault() {
-    let cases = FAULTS.map(|(fault, rules)| task::spawn(finds(fault, rules)));
-    for case in cases {
-        case.await.unwrap();
+    // Few at a time: the suite measures lifetimes, which it cannot on a machine that is too busy.
+    const AT_ONCE: usize = 4;
+    let workers: [_; AT_ONCE] = array::from_fn(|first| {
+        task::spawn(async move {
+            for (fault, rules) in FAULTS.into_iter().skip(first).step_by(AT_ONCE) {
+                finds(fault, rules).await;
+            }
+        })
+    });
+    for worker in workers {
+        worker.await.unwrap();
     }
 }
 

@@ -18,8 +18,9 @@
 //
 // Reading is a GET, which a balancer may repeat at another node; everything else is a POST.
 //
-// Further settings: VUS (20), DURATION (30s), PAUSE_MS between two rounds (20), TIMEOUT of one
-// request (5s), GIVE_UP_MS after which a user counts as cut off (30000), UNKNOWN_MS after which an
+// Further settings: VUS (20), DURATION (30s), ITERATIONS: the number of rounds of all users
+// together, after which it ends before DURATION has passed, PAUSE_MS between two rounds (20),
+// TIMEOUT of one request (5s), GIVE_UP_MS after which a user counts as cut off (30000), UNKNOWN_MS after which an
 // increment without an answer cannot take effect any more (60000), SUMMARY: a file for the
 // results as JSON. With SLICE_MS every user prints its results in each slice of time of that
 // length, one line of JSON a slice: `examples/failover_lab` draws its time line from them.
@@ -58,6 +59,7 @@ const PROMISES = [lostSessions, lostIncrements, doubledIncrements, foreignData, 
 export const options = {
   vus: Number(__ENV.VUS || 20),
   duration: __ENV.DURATION || '30s',
+  ...(__ENV.ITERATIONS && { iterations: Number(__ENV.ITERATIONS) }),
   summaryTrendStats: ['med', 'p(99)', 'max'],
   thresholds: {
     acknowledged_increments: ['count>0'],

@@ -109,5 +109,6 @@ impl Closer {
 /// The limit at which the listener is closed even if its backlog is never empty.
 const WAITING_MAX: usize = 4096;
 
-/// How long a request may take from the connection to its first byte.
-const FIRST_BYTES_WITHIN: Duration = Duration::from_millis(100);
+/// How long a request may take from the connection to its first byte: on a busy machine, a balancer
+/// that has connected may not run for some time.
+const FIRST_BYTES_WITHIN: Duration = Duration::from_millis(1_500);

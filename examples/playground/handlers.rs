@@ -281,6 +281,7 @@ async fn slow(args: Args, Taken(session): Taken) -> Answer {
     if args.get("k").is_some() {
         args.write(&session)?;
     }
+    tracing::debug!("a slow request has begun");
     sleep(wait).await;
     Ok(about(&session))
 }

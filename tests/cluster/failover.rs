@@ -52,7 +52,8 @@ fn k6_notices_lost_sessions() {
     let report = finish(k6(&[
         ("NODES", &urls),
         ("HOP", "1"),
-        ("DURATION", "1s"),
+        ("DURATION", "60s"),
+        ("ITERATIONS", "40"),
         ("VUS", "2"),
     ]));
     assert!(
@@ -139,7 +140,13 @@ fn against_passing(fault: Fault) -> Report {
 fn run_against(fault: Fault) -> Report {
     let server = forgetful_server(fault);
     let url = format!("http://{server}");
-    finish(k6(&[("BASE_URL", &url), ("DURATION", "1s"), ("VUS", "3")]))
+    // Rounds are counted, so that the fault has its turns however busy the machine is.
+    finish(k6(&[
+        ("BASE_URL", &url),
+        ("DURATION", "60s"),
+        ("ITERATIONS", "200"),
+        ("VUS", "3"),
+    ]))
 }
 
 fn k6(env: &[(&str, &str)]) -> Child {

@@ -67,18 +67,26 @@ fn a_node_logs_its_settings_and_the_death_of_a_member_with_its_cause() {
 
 #[test]
 fn an_orderly_restart_of_every_node_logs_no_warning() {
+    logs_no_warning(restart_every_node);
+}
+
+/// Restarts the nodes of a cluster. Returns what they have logged as warnings and errors.
+fn restart_every_node() -> Vec<String> {
+    let mut warnings = Vec::new();
     let mut nodes: [Node; 3] = cluster(&[]);
     meet(&nodes.each_ref());
     Browser::new().ok(&nodes[0], "/set?k=a&v=1");
     for at in 0..nodes.len() {
         nodes[at].stop();
-        assert_eq!(alarms(&nodes[at]), [""; 0]);
+        warnings.extend(alarms(&nodes[at]));
         let route = format!("node=node{}", at + 1);
         for (other, node) in nodes.iter().enumerate() {
             if other != at {
                 eventually("the member has left", || {
                     let left = lines(node, "a member has left the cluster");
-                    left.iter().any(|line| line.contains(&route))
+                    let down = lines(node, "a member is down");
+                    let mut gone = left.iter().chain(&down);
+                    gone.any(|line| line.contains(&route))
                 });
             }
         }
@@ -91,11 +99,29 @@ fn an_orderly_restart_of_every_node_logs_no_warning() {
         nodes[at].wait_ready();
         meet(&nodes.each_ref());
     }
-    for node in &nodes {
-        assert_eq!(alarms(node), [""; 0]);
-    }
+    warnings.extend(nodes.iter().flat_map(alarms));
+    warnings
 }
 
-fn alarms(node: &Node) -> Vec<String> {
+/// Runs a round after which no node may have logged a warning or an error. A round in which a busy
+/// machine has paused a node for too long is repeated: that node reports it, and others, which read
+/// its farewell too late, report it as down.
+pub(crate) fn logs_no_warning(mut round: impl FnMut() -> Vec<String>) {
+    const ROUNDS: usize = 4;
+    for _ in 0..ROUNDS {
+        let warnings = round();
+        if warnings.is_empty() {
+            return;
+        }
+        let is_of_a_pause = |line: &String| {
+            line.contains("a member is down") || line.contains("was paused for so long")
+        };
+        assert!(warnings.iter().all(is_of_a_pause), "{warnings:#?}");
+    }
+    panic!("no round without a warning");
+}
+
+/// The warnings and errors of a node.
+pub(crate) fn alarms(node: &Node) -> Vec<String> {
     [lines(node, " WARN "), lines(node, "ERROR ")].concat()
 }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::thread::{scope, sleep};
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use crate::common::{Browser, Node, Start, eventually, within};
@@ -353,7 +353,7 @@ fn our_cookie_is_found_behind_thousands_of_others() {
     };
     let mut work = |header: &[u8]| {
         let before = node.cpu_time();
-        for _ in 0..50 {
+        for _ in 0..10 {
             let reply = browser.raw(&node, "GET", "/get?k=a", header);
             assert_eq!((reply.status, &reply.json()["value"]), (200, &json!("1")));
         }
@@ -361,9 +361,15 @@ fn our_cookie_is_found_behind_thousands_of_others() {
     };
     let (half, whole) = (crowd(19_000), crowd(38_000));
     assert!(whole.len() > 370_000);
-    let (short, long) = (work(&half), work(&whole));
+    // In turns: what else the machine does slows down both.
+    let (mut short, mut long) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..10 {
+        short += work(&half);
+        long += work(&whole);
+    }
+    // Twice as much if it is linear, four times as much with its square.
     assert!(
-        2 * long < 5 * short + Duration::from_millis(40),
+        long < 3 * short + Duration::from_millis(40),
         "{short:?} became {long:?}"
     );
 
@@ -522,12 +528,13 @@ fn asked_to_end_a_node_says_so_serves_on_and_exits_zero() {
 /// 60 (i), K-03. A request that is being served when the node is asked to end is answered.
 #[test]
 fn a_request_in_flight_is_answered_before_the_end() {
-    let mut node = Start::memory("node1").args(&["--drain-wait", "0"]).ready();
+    let start = Start::memory("node1").args(&["--drain-wait", "0"]);
+    let mut node = start.log("info,playground=debug").ready();
     let mut browser = Browser::new();
     browser.ok(&node, "/set?k=a&v=1");
     scope(|threads| {
-        let slow = threads.spawn(|| browser.get(&node, "/slow?ms=1000&k=a&v=2"));
-        sleep(Duration::from_millis(200));
+        let slow = threads.spawn(|| browser.get(&node, "/slow?ms=3000&k=a&v=2"));
+        node.wait_log("a slow request has begun");
         node.signal("TERM");
         assert_eq!(slow.join().expect("it is answered").status, 200);
     });

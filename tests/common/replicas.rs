@@ -67,10 +67,15 @@ pub(crate) async fn eventually(what: &str, check: impl FnMut() -> bool) {
     within(PATIENCE, what, check).await;
 }
 
+/// Panics with `what` when a check that began after the limit fails.
 pub(crate) async fn within(limit: Duration, what: &str, mut check: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
-    while !check() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+    loop {
+        let is_late = Instant::now() >= deadline;
+        if check() {
+            return;
+        }
+        assert!(!is_late, "not within {limit:?}: {what}");
         sleep(Duration::from_millis(5)).await;
     }
 }

@@ -127,6 +127,7 @@ async fn every_shard_of_a_cluster_sends_its_events_once() {
         count(events, &keys, SessionEventKind::Created).await;
     }
 
+    cluster.replace_failing_nodes_soon();
     cluster.servers[2].kill();
     for events in &mut all {
         while receive(events).await != Err(Lagged(1)) {}

@@ -61,8 +61,13 @@ pub(crate) async fn nothing_else<'a>(
 
 /// A session that is idle after a second.
 pub(crate) async fn create_brief(store: &RedisStore, absolute: Duration) -> Root {
+    create_idle(store, Duration::from_secs(1), absolute).await
+}
+
+/// A session with these lifetimes.
+async fn create_idle(store: &RedisStore, idle: Duration, absolute: Duration) -> Root {
     let key = store.new_id().key();
-    let mut birth = Changes::create(SECRET, Some(Duration::from_secs(1)), absolute);
+    let mut birth = Changes::create(SECRET, Some(idle), absolute);
     birth.insert("a".into(), text("1"));
     committed(store.commit(&key, None, birth).await);
     key
@@ -138,7 +143,7 @@ async fn a_session_that_expires_is_reported_once_by_one_of_the_nodes() {
         listen(&two, Scope::Node).await,
     ];
     let brief = create_brief(&one, HOUR).await;
-    let used = create_brief(&two, Duration::from_secs(3)).await;
+    let used = create_idle(&two, Duration::from_secs(20), Duration::from_secs(3)).await;
     let (shortened, record) = create(&two, "a", "1").await;
     let mut changes = Changes::default();
     changes.set_idle_timeout(Some(Duration::from_secs(1)));
@@ -184,7 +189,8 @@ async fn the_keys_that_a_server_reports_as_expired_are_sessions_or_markers() {
         node(&server.url(), "node1").await,
         node(&server.url(), "node2").await,
     );
-    let brief = create_brief(&one, HOUR).await;
+    // It is there until both have subscribed.
+    let brief = create_idle(&one, Duration::from_secs(10), HOUR).await;
     let (long, _) = create(&one, "a", "1").await;
     let mut events = listen(&one, Scope::Cluster).await;
     let mut others = listen(&two, Scope::Cluster).await;

@@ -2,16 +2,18 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use distributable::session::{Changes, Loaded, Outcome};
 use distributable::store::RedisErrorKind;
 use distributable::{RedisStore, Root, SessionStore, StoreErrorKind};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
+use crate::common::PATIENCE;
 use crate::common::redis::Server;
 use crate::proxy::{Proxy, Replies};
 use crate::support::{
@@ -89,7 +91,7 @@ async fn a_server_that_stands_still_holds_no_request_longer_than_the_deadline() 
     for round in ["CLIENT PAUSE", "SIGSTOP"] {
         match round {
             "SIGSTOP" => server.signal("STOP"),
-            _ => server.ok(&["CLIENT", "PAUSE", "1500", "ALL"]),
+            _ => server.ok(&["CLIENT", "PAUSE", "5000", "ALL"]),
         }
         let start = Instant::now();
         let mut requests = JoinSet::new();
@@ -113,14 +115,14 @@ async fn a_server_that_stands_still_holds_no_request_longer_than_the_deadline() 
         for (kind, took) in requests.join_all().await {
             let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::Indeterminate];
             assert!(kinds.contains(&kind), "{round}: {kind:?}");
-            assert!(took < Duration::from_millis(1_400), "{round}: {took:?}");
+            assert!(took < Duration::from_millis(3_000), "{round}: {took:?}");
         }
-        assert!(start.elapsed() < Duration::from_secs(3));
+        assert!(start.elapsed() < Duration::from_secs(5));
         match round {
             "SIGSTOP" => server.signal("CONT"),
-            _ => sleep(Duration::from_millis(1_500).saturating_sub(start.elapsed())).await,
+            _ => sleep(Duration::from_millis(5_000).saturating_sub(start.elapsed())).await,
         }
-        recovers(&store, Duration::from_secs(3)).await;
+        recovers(&store, Duration::from_secs(10)).await;
         assert!(find(&store, &key).await.is_some(), "{round}");
     }
 }
@@ -190,13 +192,17 @@ async fn no_answer_reaches_another_request() {
     }
     let sessions = Arc::new(sessions);
     let mut readers = JoinSet::new();
+    let all_answered = Arc::new(AtomicUsize::new(0));
     let end = Instant::now() + Duration::from_secs(6);
+    let last = end + PATIENCE;
     for reader in 0..16 {
         let (store, sessions) = (store.clone(), sessions.clone());
+        let all_answered = all_answered.clone();
         readers.spawn(async move {
             let (mut answered, mut failed) = (0, 0);
             let mut turn = reader;
-            while Instant::now() < end {
+            let is_enough = || Instant::now() >= end && all_answered.load(Relaxed) > 500;
+            while !is_enough() && Instant::now() < last {
                 turn += 7;
                 let (key, name) = &sessions[turn % sessions.len()];
                 let found = match turn % 3 {
@@ -211,6 +217,7 @@ async fn no_answer_reaches_another_request() {
                         let record = record.expect("no session ends here");
                         assert_eq!(value(&record, "whose").as_ref(), Some(name));
                         answered += 1;
+                        all_answered.fetch_add(1, Relaxed);
                     }
                     Err(_) => failed += 1,
                 }
@@ -280,20 +287,20 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
         .await
         .unwrap();
     let (key, _) = create(&store, "n", "0").await;
-    let done = Arc::new(tokio::sync::Notify::new());
-    let cutter = tokio::spawn({
-        let done = done.clone();
-        async move {
-            let mut cut = 0;
-            loop {
-                proxy.set(Replies::CutAfter(cut % 90));
-                sleep(Duration::from_millis(15)).await;
-                proxy.set(Replies::Pass);
-                tokio::select! {
-                    () = sleep(Duration::from_millis(40)) => cut += 13,
-                    () = done.notified() => return proxy,
-                }
+    let (acknowledged, mut seen) = watch::channel(0);
+    let cutter = tokio::spawn(async move {
+        let mut cut = 0;
+        loop {
+            proxy.set(Replies::CutAfter(cut % 90));
+            sleep(Duration::from_millis(15)).await;
+            proxy.set(Replies::Pass);
+            // However long an attempt takes on a busy machine, it is not cut off every time.
+            let before = *seen.borrow();
+            if seen.wait_for(|count| *count > before).await.is_err() {
+                return proxy;
             }
+            sleep(Duration::from_millis(40)).await;
+            cut += 13;
         }
     });
     let mut counted = 0;
@@ -309,13 +316,14 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
             Ok(Outcome::Committed(record)) => {
                 assert_eq!(value(&record, "n"), Some((n + 1).to_string()));
                 counted += 1;
+                acknowledged.send_replace(counted);
             }
             // There is no other writer: a conflict would be with an earlier attempt of this one.
             Ok(outcome) => panic!("{outcome:?}"),
             Err(error) => panic!("{}", reason(&error)),
         }
     }
-    done.notify_one();
+    drop(acknowledged);
     let proxy = cutter.await.unwrap();
     let found = find(&store, &key).await.unwrap();
     assert_eq!(value(&found, "n"), Some(counted.to_string()));
@@ -496,7 +504,9 @@ async fn no_key_ever_lives_without_a_limit() {
         });
     }
     let mut checks = 0;
-    while Instant::now() < end || checks <= 10 {
+    // On a busy machine it takes longer until there are enough sessions.
+    let is_few = || server.cli(&["DBSIZE"]).parse::<usize>().unwrap() <= 50;
+    while Instant::now() < end || checks <= 10 || (is_few() && Instant::now() < end + PATIENCE) {
         proxy.set(Replies::CutAfter(checks * 17 % 300));
         assert_eq!(server.cli(&["EVAL", CHECK, "0"]), "fine");
         sleep(Duration::from_millis(20)).await;

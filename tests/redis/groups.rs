@@ -232,14 +232,14 @@ async fn a_new_primary_is_followed_at_once() {
     load.proceeds(200, Duration::from_secs(10)).await;
 
     group.servers[0].ok(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
-    let killed = Instant::now();
     group.servers[1].kill();
+    // How long the sentinels take is not the store's.
+    eventually("the sentinels have chosen", || {
+        group.servers[0].cli(&["ROLE"]).starts_with("master")
+    });
+    let chosen = Instant::now();
     load.proceeds(200, Duration::from_secs(15)).await;
-    let took = killed.elapsed();
-    assert_eq!(
-        group.servers[0].cli(&["ROLE"]).lines().next(),
-        Some("master")
-    );
+    let took = chosen.elapsed();
     let (failed, lost, worst) = load.stop(&store).await;
     // Replication is asynchronous: what was acknowledged in the last moment may be lost.
     eprintln!("back after {took:?}; failed {failed}, lost {lost}, worst {worst:?}");
@@ -320,7 +320,7 @@ impl Cluster {
             "--cluster-enabled",
             "yes",
             "--cluster-node-timeout",
-            "1000",
+            "15000",
             "--cluster-require-full-coverage",
             "no",
         ];
@@ -354,6 +354,14 @@ impl Cluster {
     pub(crate) fn url(&self) -> String {
         let (first, last) = (self.servers[0].port, self.servers[5].port);
         format!("redis-cluster://127.0.0.1:{first},127.0.0.1:{last}")
+    }
+
+    /// From now on, a node that does not answer is replaced soon. Before, a machine that is busy
+    /// must not replace one that does.
+    pub(crate) fn replace_failing_nodes_soon(&self) {
+        for server in &self.servers {
+            server.ok(&["CONFIG", "SET", "cluster-node-timeout", "1000"]);
+        }
     }
 
     pub(crate) fn node_id(&self, server: usize) -> String {
@@ -512,14 +520,16 @@ async fn a_cluster_that_loses_an_owner_goes_on() {
         let sizes: Vec<usize> = sizes.map(|size| size.parse().unwrap()).collect();
         sizes[..3].iter().sum::<usize>() == sizes[3..].iter().sum::<usize>()
     });
+    cluster.replace_failing_nodes_soon();
     cluster.servers[1].kill();
-    let killed = Instant::now();
-    // The other two thirds go on meanwhile.
-    load.proceeds(200, Duration::from_secs(3)).await;
+    let (killed, before) = (Instant::now(), load.acknowledged());
     eventually("a replica takes over", || {
         let roles = [3, 4, 5].map(|server| cluster.servers[server].cli(&["ROLE"]));
         roles.iter().any(|role| role.starts_with("master"))
     });
+    // The other two thirds went on meanwhile.
+    let meanwhile = load.acknowledged() - before;
+    assert!(meanwhile > 100, "{meanwhile} writes");
     load.proceeds(500, Duration::from_secs(15)).await;
     for _ in 0..200 {
         create(&store, "n", "0").await;

@@ -1,10 +1,10 @@
 //! Nodes of an application on one server: processes, browsers, balancers that change the node.
 
-use std::thread::{scope, sleep};
+use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use crate::common::redis::Server;
-use crate::common::{Browser, within};
+use crate::common::{Browser, eventually, within};
 
 /// R-05, 60 (f): what a browser sees while the server is away.
 #[test]
@@ -134,17 +134,15 @@ fn nodes_with_copies_agree_soon_and_lose_nothing() {
             });
         }
     });
-    sleep(Duration::from_millis(500));
     for node in &nodes {
-        let names = browser.ok(node, "/info")["names"].as_array().unwrap().len();
-        assert_eq!(names, 202);
-        assert_eq!(
-            browser.ok(node, "/get?k=session_counter&as=u64")["value"],
-            200
-        );
+        eventually("the node has all that was written", || {
+            let names = browser.ok(node, "/info")["names"].as_array().unwrap().len();
+            let count = &browser.ok(node, "/get?k=session_counter&as=u64")["value"];
+            names == 202 && *count == 200
+        });
     }
     browser.twin().ok(&nodes[0], "/logout");
-    within(Duration::from_secs(2), "the other node notices", || {
+    within(Duration::from_secs(5), "the other node notices", || {
         browser.ok(&nodes[1], "/get?k=first")["session"] == false
     });
     assert_eq!(nodes[0].sessions(), 0);

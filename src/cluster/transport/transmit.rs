@@ -165,7 +165,7 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpSocket, TcpStream};
-    use tokio::time::{sleep, timeout};
+    use tokio::time::{sleep, sleep_until};
 
     use crate::cluster::replica::message::{Lane, Message};
     use crate::cluster::transport::dial::open;
@@ -179,6 +179,8 @@ mod tests {
     /// 20 Mbit/s.
     const PIECE: usize = 25_000;
     const PAUSE: Duration = Duration::from_millis(10);
+    /// The delay of the receiver that is caught up at most.
+    const CATCH_UP: Duration = Duration::from_millis(200);
 
     /// The received messages, with the times of their arrival.
     type Arrived = Arc<Mutex<Vec<(Instant, Message)>>>;
@@ -187,6 +189,7 @@ mod tests {
     async fn receive_slowly(mut stream: TcpStream, arrived: Arrived) {
         let mut inbox = Inbox::new(Arc::default(), false);
         let (mut bytes, mut messages) = (BytesMut::new(), Vec::new());
+        let mut due = Instant::now();
         loop {
             bytes.reserve(PIECE);
             let mut piece = (&mut stream).take(PIECE as u64);
@@ -202,7 +205,9 @@ mod tests {
                 inbox.take_credit().encode(&mut credit);
                 stream.write_all(&credit).await.unwrap();
             }
-            sleep(PAUSE).await;
+            // By a schedule: what a busy machine delays is caught up.
+            due = due.max(Instant::now() - CATCH_UP) + PAUSE;
+            sleep_until(due).await;
         }
     }
 
@@ -263,10 +268,6 @@ mod tests {
         };
         let began = Instant::now();
         while !is_there() {
-            assert!(
-                began.elapsed() < Duration::from_secs(60),
-                "it takes too long"
-            );
             assert!(!link.is_finished(), "a slow link stays");
             let small = data(1, 1_000);
             sizes += small.size();
@@ -277,10 +278,10 @@ mod tests {
             sleep(Duration::from_millis(20)).await;
         }
         let crossed = began.elapsed();
-        let all_flushed = flushed(&send_queue);
-        timeout(Duration::from_secs(10), all_flushed).await.unwrap();
+        flushed(&send_queue).await;
         send_queue.close();
         link.await.unwrap();
+        let ended = began.elapsed();
         receiver.await.unwrap();
 
         let mut slowest = Duration::ZERO;
@@ -306,6 +307,6 @@ mod tests {
         assert_eq!(delivered.sum::<usize>(), sizes);
         let progress = |input: &&Input| matches!(input, Input::Progress { .. });
         let progress = reports.iter().filter(progress).count() as u32;
-        assert!((2..=1 + crossed.as_millis() as u32 / 100).contains(&progress));
+        assert!((2..=1 + ended.as_millis() as u32 / 100).contains(&progress));
     }
 }
