@@ -68,9 +68,7 @@ impl Session {
         let exchange =
             RequestSession::new(SessionLayer::new(TestStore::default()).into_config(), None);
         let answer = Answer::default();
-        exchange
-            .state()
-            .load(Found::None, answer, exchange.config());
+        exchange.state().load(Found::None, answer);
         Self::of(exchange)
     }
 }

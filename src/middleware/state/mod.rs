@@ -166,7 +166,7 @@ impl State {
 
     /// Records the store's answer. Returns `true` if it was recorded for the first time and the
     /// request is misrouted.
-    pub(super) fn load(&mut self, found: Found, answer: Answer, config: &Config) -> bool {
+    pub(super) fn load(&mut self, found: Found, answer: Answer) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
@@ -188,8 +188,7 @@ impl State {
         self.client = Some(lead.id);
         self.requested = lead.requested;
         self.id = Some(lead.id);
-        self.persistence = remember::renewal(&record, config.carrier.persistence());
-        self.stale_cookie = lead.misrouted || self.persistence.is_some();
+        self.stale_cookie = lead.misrouted;
         self.user = record.user();
         self.stored = Some(Stored {
             id: lead.id,
@@ -198,9 +197,16 @@ impl State {
         lead.turnover
     }
 
-    /// Marks the session as used. Returns `true` the first time.
-    pub(super) fn note_use(&mut self) -> bool {
-        !mem::replace(&mut self.used, true)
+    /// Marks the session as used. Returns `true` the first time. Only a use renews the cookie: to
+    /// store when it was sent is an access, and peeking is none.
+    pub(super) fn note_use(&mut self, config: &Config) -> bool {
+        let is_first = !mem::replace(&mut self.used, true);
+        if is_first && let Some(record) = self.record() {
+            let renewal = remember::renewal(record, config.carrier.persistence());
+            self.stale_cookie |= renewal.is_some();
+            self.persistence = renewal;
+        }
+        is_first
     }
 
     pub(super) const fn is_used(&self) -> bool {
@@ -239,11 +245,6 @@ impl State {
 
     pub(super) const fn answer(&self) -> Answer {
         self.answer
-    }
-
-    /// Returns `true` if the session's id or user has changed since this request was sent.
-    pub(super) const fn is_superseded(&self) -> bool {
-        self.superseded
     }
 
     /// Returns `true` if a handle is to store something, or an update, in a session after the
