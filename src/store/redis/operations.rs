@@ -23,7 +23,9 @@ impl Shared {
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Result<Loaded, StoreError> {
+        // A request that has presented its secret before wants to know what others have written.
         if let Some(near) = &self.near
+            && secret.is_some()
             && let Some(record) = near.get(key, secret, clock::now())
         {
             return Ok(Loaded::Live(record));
@@ -50,6 +52,7 @@ impl Shared {
     async fn read(&self, key: &Root) -> Result<Option<(Arc<Record>, Option<Source>)>, StoreError> {
         let request = Request {
             key: self.settings.prefix.key(key),
+            is_index: key.is_index(),
             claim: None,
             what: What::Load,
         };
@@ -78,6 +81,7 @@ impl Shared {
         let request = Request {
             claim: (script == Script::Expire).then(|| self.settings.prefix.claim(&redis_key)),
             key: redis_key,
+            is_index: key.is_index(),
             what: What::Run {
                 script,
                 args,

@@ -272,7 +272,10 @@ impl Router {
             Some(replicas) => self.settings.attempt().max(replicas.within * 2),
             None => self.settings.attempt(),
         };
-        let application = self.settings.application.as_deref().unwrap_or_default();
+        let application = self.settings.application.as_deref();
+        let application = application
+            .filter(|_| !request.is_index)
+            .unwrap_or_default();
         let pipeline = request.pipeline(state.wording, &link, application);
         let before = state.wording.again;
         state.wording.again |= request.writes();
