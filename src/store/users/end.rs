@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{
     Changes, EndReason, Listed, Outcome, Record, Root, UserKey, index_root, new_index, note_end,
     put,
@@ -50,11 +50,19 @@ pub(crate) async fn end_user(
             return Ok(ended);
         }
         let (live, others) = divide(store, &user, listed).await?;
-        if !is_noted {
-            note(store, &root, &index, kept).await?;
-            is_noted = true;
-        }
-        ended += end_listed(store, &user, (live, others), &mut absent).await?;
+        let noted = match is_noted {
+            true => Ok(()),
+            false => note(store, &root, &index, kept).await,
+        };
+        is_noted = noted.is_ok();
+        // A full store has room for the note when the sessions have ended.
+        let more = match noted {
+            Err(error) if error.kind() != StoreErrorKind::Full || live.is_empty() => {
+                return Err(error);
+            }
+            _ => end_listed(store, &user, (live, others), &mut absent).await?,
+        };
+        ended += more;
     }
     if is_noted {
         Ok(ended)
