@@ -35,7 +35,7 @@ pub(super) use hello::{
     is_node_name,
 };
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
-pub(super) use session::ATTRIBUTE_NAME_MAX;
+pub(super) use session::{ATTRIBUTE_NAME_MAX, ATTRIBUTES_MAX};
 
 /// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
