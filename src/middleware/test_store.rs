@@ -70,7 +70,7 @@ impl Session {
         let placement = IdPlacement::default();
         session
             .state()
-            .load(PresentedSessions::None, placement, session.config());
+            .load(PresentedSessions::None, placement);
         Self::of(session)
     }
 }

@@ -203,6 +203,25 @@ async fn a_session_does_not_idle_out_under_a_request() {
     }
 }
 
+/// A request from before a login is no use of the user's session.
+#[tokio::test(start_paused = true)]
+async fn a_running_request_does_not_keep_another_users_session_alive() {
+    let store = Spy::new();
+    let slow = async |_session: Session| sleep(60 * SECOND).await;
+    let app = routes()
+        .route("/slow", get(slow))
+        .layer(layer(&store).with_idle_timeout(Some(2 * SECOND)));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    let (mut planted, shared) = (browser.clone(), app.clone());
+    let running = tokio::spawn(async move { planted.get(&shared, "/slow").await });
+    sleep(SECOND / 2).await;
+    browser.get(&app, "/login?uid=joe").await.ok();
+    sleep(10 * SECOND).await;
+    assert_eq!(browser.get(&app, "/info").await.body, "false");
+    running.abort();
+}
+
 /// W-01.
 #[tokio::test(start_paused = true)]
 async fn a_touch_that_fails_while_the_request_runs_is_tried_again() {
@@ -550,7 +569,7 @@ async fn touching_never_brings_a_session_back() {
     let store = Spy::new();
     let inner = store.clone();
     let handler = async move |_: Session| {
-        // The session ends between two touches of a request that takes long.
+        // The session ends before the first touch of a request that takes long.
         let path = routes().layer(layer(&inner));
         let ids = inner.ids.lock().unwrap().clone();
         let mut rival = Browser::holding(ids[0].expose());
@@ -561,7 +580,7 @@ async fn touching_never_brings_a_session_back() {
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
     browser.get(&app, "/").await.ok().assert_no_cookie();
-    assert_eq!(store.touches.get(), 1);
+    assert_eq!(store.touches.get(), 0);
     assert_eq!(store.sessions(), 0);
     assert_eq!(browser.get(&app, "/info").await.ok().body, "false");
 }

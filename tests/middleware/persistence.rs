@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Path;
 use axum::routing::get;
-use distributable::{Persistence, Session, SessionCookie, SessionError, SessionLayer};
+use distributable::{Peek, Persistence, Session, SessionCookie, SessionError, SessionLayer};
 use tokio::time::advance;
 
 use super::support::*;
@@ -153,6 +153,30 @@ async fn a_browser_that_keeps_coming_back_keeps_its_cookie() {
         }
     }
     assert_eq!(times, 10, "once a day");
+}
+
+/// To record that the cookie was sent again would be an access.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_polls_does_not_renew_the_cookie() {
+    let store = Spy::new();
+    let minute = Duration::from_secs(60);
+    let poll = async |session: Peek| session.exists().to_string();
+    let app = with(patient(&store).with_idle_timeout(Some(minute)));
+    let app = app.merge(
+        Router::new()
+            .route("/poll", get(poll))
+            .layer(patient(&store).with_idle_timeout(Some(minute))),
+    );
+    let mut browser = Browser::new();
+    browser.get(&app, "/login/100").await.ok();
+    for _ in 0..2 {
+        advance(minute / 2).await;
+        let reply = browser.get(&app, "/poll").await.ok();
+        assert_eq!(reply.body, "true");
+        reply.assert_no_cookie();
+    }
+    advance(minute / 2).await;
+    assert_eq!(browser.get(&app, "/poll").await.ok().body, "false");
 }
 
 /// W-06: age and idle time of 10 seconds, and visits just before the cookie is sent again.

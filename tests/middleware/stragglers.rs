@@ -280,6 +280,25 @@ async fn a_running_request_does_not_see_another_users_session() {
     old.clone().get(&app, "/late").await.ok().assert_no_cookie();
 }
 
+/// Nor if its first call to the store is the logout.
+#[tokio::test]
+async fn a_running_request_does_not_end_another_users_session() {
+    let store = Spy::new();
+    let rival = app(&store);
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        let mut browser = Browser::holding(session.id().unwrap().expose());
+        browser.get(&rival, "/login?uid=joe").await.ok();
+        assert!(!session.invalidate().await?);
+        superseded(session.insert("b", "1"));
+        browser.get(&rival, "/set?k=a&v=secret").await.ok();
+        assert_eq!(browser.get(&rival, "/get?k=a").await.ok().body, "secret");
+        Ok(())
+    };
+    let app = routes().route("/late", get(handler)).layer(layer(&store));
+    let old = visitor(&app).await;
+    old.clone().get(&app, "/late").await.ok().assert_no_cookie();
+}
+
 #[tokio::test]
 async fn of_two_rotations_at_once_the_second_is_refused_with_what_it_wrote() {
     let store = Spy::new();

@@ -5,15 +5,31 @@ use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Record, Value};
 use distributable::testing::conformance;
-use distributable::{RedisStore, SessionStore};
+use distributable::{RedisStore, SessionStore, StoreErrorKind};
 
 use crate::common::redis::Server;
-use crate::support::{SECRET, find, patient};
+use crate::support::{SECRET, create, find, insert, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_redis_store_keeps_the_contract() {
     let server = Server::start(&[]);
     conformance(patient(&server.url()).await, patient(&server.url()).await).await;
+}
+
+/// The limit is for the session as it becomes.
+#[tokio::test]
+async fn a_value_of_more_than_half_of_the_limit_can_be_replaced() {
+    let server = Server::start(&[]);
+    let builder = RedisStore::builder(server.url()).max_session_bytes(1_000);
+    let store = builder.connect().await.unwrap();
+    let (key, record) = create(&store, "a", &"x".repeat(600)).await;
+    let outcome = store.commit(&key, Some(&record), insert("a", &"y".repeat(600)));
+    let record = match outcome.await.unwrap() {
+        Outcome::Committed(record) => record,
+        other => panic!("{other:?}"),
+    };
+    let outcome = store.commit(&key, Some(&record), insert("b", &"y".repeat(600)));
+    assert_eq!(outcome.await.unwrap_err().kind(), StoreErrorKind::TooLarge);
 }
 
 /// W-02: the attribute's field goes with it, and updates still detect a write in between.

@@ -26,7 +26,7 @@ async fn near(url: &str) -> RedisStore {
 async fn sees(store: &RedisStore, key: &Root, expected: &str, within: Duration) -> Duration {
     let start = Instant::now();
     loop {
-        let found = store.load(key, None).await;
+        let found = store.load(key, Some(&SECRET)).await;
         let found = found.ok().and_then(Loaded::into_live);
         if found.and_then(|found| value(&found, "a")).as_deref() == Some(expected) {
             return start.elapsed();
@@ -231,7 +231,7 @@ async fn copies_end_with_their_connection() {
     let start = Instant::now();
     loop {
         let age = start.elapsed();
-        match cached.load(&key, None).await {
+        match cached.load(&key, Some(&SECRET)).await {
             Ok(Loaded::Live(found)) => {
                 assert_eq!(value(&found, "a").as_deref(), Some("2"));
                 assert!(

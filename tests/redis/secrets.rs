@@ -311,3 +311,32 @@ async fn a_login_is_stored_with_its_user_and_its_deadline() {
         .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Corrupt);
 }
+
+/// The list of a user's sessions belongs to all applications with its prefix, so that a change of
+/// the name locks no user out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_user_can_log_in_after_a_change_of_the_applications_name() {
+    let server = Server::start(&[]);
+    let login = async |session: Session| session.log_in("ada");
+    for name in [None, Some("shop"), Some("shop2"), None] {
+        let builder = RedisStore::builder(server.url());
+        let builder = match name {
+            Some(name) => builder.application(name),
+            None => builder,
+        };
+        let store = builder.connect().await.unwrap();
+        let app = Router::new()
+            .route("/login", get(login))
+            .layer(SessionLayer::new(store.clone()));
+        let request = Request::get("/login").body(Body::empty()).unwrap();
+        let response = app.oneshot(request).await.unwrap();
+        assert_eq!(response.status(), 200, "{name:?}");
+        let expected = match name {
+            // Those of the other application are not visible.
+            Some(_) => 1,
+            None => store.sessions_of("ada").await.unwrap().len(),
+        };
+        assert_eq!(store.end_user("ada").await.unwrap(), expected, "{name:?}");
+        assert_eq!(store.sessions_of("ada").await.unwrap(), []);
+    }
+}

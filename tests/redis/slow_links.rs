@@ -111,6 +111,39 @@ async fn a_copy_is_not_older_than_two_seconds_on_a_slow_link() {
     assert!(first.is_some() && second.is_some());
 }
 
+/// A request that reads its session again wants to know what others have written: a copy may lack
+/// it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_that_reads_again_gets_no_copy() {
+    let server = Server::start(&[]);
+    let link = SlowLink::start(server.port, RATE).await;
+    let cached = RedisStore::builder(link.url())
+        .deadline(Duration::from_secs(9))
+        .near_cache(64 << 20)
+        .connect()
+        .await
+        .unwrap();
+    let direct = RedisStore::connect(&server.url()).await.unwrap();
+    let (key, _) = create(&direct, "a", "1").await;
+    let (large, _) = create(&direct, "large", &"x".repeat(RATE)).await;
+    // From now on there is a copy.
+    for _ in 0..2 {
+        assert!(find(&cached, &key).await.is_some());
+    }
+    assert_eq!(cached.near_cache().unwrap().hits, 1);
+    let reading = async {
+        sleep(Duration::from_millis(200)).await;
+        committed(direct.commit(&key, None, insert("a", "2")).await);
+        // The invalidation is behind the large session.
+        let copy = find(&cached, &key).await.unwrap();
+        assert_eq!(value(&copy, "a").as_deref(), Some("1"));
+        let again = cached.load(&key, None).await.unwrap().into_live();
+        assert_eq!(value(&again.unwrap(), "a").as_deref(), Some("2"));
+    };
+    let (large, ()) = tokio::join!(find(&cached, &large), reading);
+    assert!(large.is_some());
+}
+
 /// a link that carries nothing any more is given up, in the middle of a large request too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {

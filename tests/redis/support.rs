@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use distributable::session::{Changes, Outcome, Record, SecretHash, Value};
+use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash, Value};
 use distributable::store::{RedisError, RedisErrorKind};
 use distributable::{RedisStore, Root, SessionStore, StoreError};
 
@@ -49,9 +49,12 @@ pub(crate) fn rotation(from: SecretHash, to: SecretHash) -> Changes {
     changes
 }
 
-/// The session, for a request that has presented its secret before.
+/// The session, for a request with its first secret, or that has presented a later one before.
 pub(crate) async fn find(store: &RedisStore, key: &Root) -> Option<Arc<Record>> {
-    store.load(key, None).await.unwrap().into_live()
+    match store.load(key, Some(&SECRET)).await.unwrap() {
+        Loaded::Superseded => store.load(key, None).await.unwrap().into_live(),
+        found => found.into_live(),
+    }
 }
 
 /// A new session with one attribute.

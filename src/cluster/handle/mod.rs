@@ -28,7 +28,7 @@ use crate::cluster::replica::events::Happening;
 use crate::cluster::replica::message::UpdateStatus;
 use crate::cluster::runtime::{Endpoints, run};
 use crate::cluster::status::DrainReport;
-use crate::cluster::wire::ATTRIBUTE_NAME_MAX;
+use crate::cluster::wire::{ATTRIBUTE_NAME_MAX, ATTRIBUTES_MAX};
 
 /// A running node. Dropping it stops the node immediately, unless it has been drained.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl ClusterHandle {
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
-        check_names(changes)?;
+        check_names(base.map(Arc::as_ref), changes)?;
         let _turn = self.large_writes.turn(changes.payload_bytes()).await?;
         let op = self.driver.next_op();
         let now = self.driver.now_checked();
@@ -290,10 +290,16 @@ impl Drop for ClusterHandle {
     }
 }
 
-/// Rejects names that other nodes would not accept, before anything is changed.
-fn check_names(changes: &Changes) -> Result<(), StoreError> {
+/// Rejects names that other nodes would not accept, and more attributes than these accept, before
+/// anything is changed. Concurrent requests that add attributes have room for as many again.
+fn check_names(base: Option<&Record>, changes: &Changes) -> Result<(), StoreError> {
     let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
-    if changes.writes().iter().any(|(name, _)| is_long(name)) {
+    let is_new = |name: &Name| base.is_none_or(|base| base.register(name).is_none());
+    let names = || changes.writes().iter().map(|(name, _)| name);
+    let there = base.map_or(0, |base| base.entries().len());
+    let is_crowded = there + changes.writes().len() > ATTRIBUTES_MAX / 2
+        && there + names().filter(|name| is_new(name)).count() > ATTRIBUTES_MAX / 2;
+    if names().any(is_long) || is_crowded {
         return Err(StoreError::too_large());
     }
     Ok(())

@@ -29,8 +29,9 @@
 //!
 //! While members are missing that did not leave in order, marks are kept, since a missing member
 //! may have writes of its own. If they take more than [`MARKS_BYTES_MAX`] the floor is raised
-//! anyway, and what the other side loses by it is counted as discarded. The index of a user is
-//! exempt: a session lost from it could not be ended together with the user's other sessions.
+//! anyway, and what the other side loses by it is counted as discarded. The index of a user may
+//! have [`INDEX_MARKS_BYTES_MAX`]: a session lost from it could not be ended together with the
+//! user's other sessions, but an index without a limit could not be sent to other nodes any more.
 //!
 //! A failed proposal changes nothing: the owner proposes again when there are more marks, or after
 //! [`AGAIN_AFTER`].
@@ -319,8 +320,12 @@ fn is_time(key: &Root, record: &Record, cluster: &ClusterView, table: &EntryTabl
 
 /// Returns `true` if no member is missing, or the marks take so many bytes that this is accepted.
 fn may_lose(record: &Record, table: &EntryTable) -> bool {
-    let is_large = || !record.is_index() && marks_bytes(record) > MARKS_BYTES_MAX;
-    !table.is_partitioned() || is_large()
+    let max = if record.is_index() {
+        INDEX_MARKS_BYTES_MAX
+    } else {
+        MARKS_BYTES_MAX
+    };
+    !table.is_partitioned() || marks_bytes(record) > max
 }
 
 /// Returns `true` if, as far as this node can determine, no write at or below the floor is missing
@@ -352,6 +357,10 @@ fn next_floor(record: &Record, oldest: usize) -> Option<Version> {
 
 /// Bytes that marks may take in a session while members are missing.
 pub(crate) const MARKS_BYTES_MAX: usize = 8 << 10;
+
+/// The same for the index of a user: some 15,000 logins and logouts. With the live sessions of a
+/// user these are fewer attributes than other nodes accept.
+pub(crate) const INDEX_MARKS_BYTES_MAX: usize = 2 << 20;
 
 /// Delay after a failed proposal before the next one, unless there are many more marks by then.
 const AGAIN_AFTER: Duration = Duration::from_millis(100);

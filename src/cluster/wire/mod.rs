@@ -34,7 +34,7 @@ pub(super) use handshake::{
     Hello, HelloReply, NAME_MAX as NODE_NAME_MAX, ProtocolVersion, RefusalDetails, RefusalReason,
     Rival, is_node_name,
 };
-pub(super) use record::ATTRIBUTE_NAME_MAX;
+pub(super) use record::{ATTRIBUTE_NAME_MAX, ATTRIBUTES_MAX};
 pub(super) use segment::{Credit, SEGMENT_HEAD, SEGMENT_MAX, Segment, SegmentKind};
 
 /// Why bytes are not a valid message.

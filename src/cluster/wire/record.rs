@@ -258,7 +258,7 @@ impl TryFrom<WireRegister<'_>> for AttributeEntry {
 }
 
 fn registers_of(entries: Vec<WireRegister<'_>>) -> Result<Vec<AttributeEntry>, WireError> {
-    at_most(entries.len(), ENTRIES_MAX)?;
+    at_most(entries.len(), ATTRIBUTES_MAX)?;
     if !entries.is_sorted_by(|a, b| a.name < b.name) {
         return Err(WireError::InvalidContent);
     }
@@ -319,5 +319,5 @@ pub(super) const INVALID: &str = "invalid content";
 
 /// The same limit as the session layer's, so no valid name is longer.
 pub(crate) const ATTRIBUTE_NAME_MAX: usize = 256;
-/// Far more than the session layer lets an application write.
-const ENTRIES_MAX: usize = 1 << 16;
+/// Far more than the session layer lets an application write by default.
+pub(crate) const ATTRIBUTES_MAX: usize = 1 << 16;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::debug_span;
 
-use crate::error::SessionError;
+use crate::error::{SessionError, SessionErrorKind};
 use crate::middleware::request::RequestSession;
 use crate::middleware::request::store_call::{failed, traced};
 use crate::middleware::state::Stored;
@@ -15,13 +15,16 @@ impl RequestSession {
     /// Deletes the session. Returns `true` if there was one.
     pub(crate) async fn delete(self: Arc<Self>) -> Result<bool, SessionError> {
         let _lock = self.commit_lock().await;
+        match self.current().await {
+            // Another request has logged a user in: it is not this request's session any more. Later
+            // writes are refused as before, because the cookie of a new session would replace the
+            // one that the login has set.
+            Err(error) if error.kind() == SessionErrorKind::Superseded => return Ok(false),
+            Err(error) if error.kind() != SessionErrorKind::Invalidated => return Err(error),
+            _ => {}
+        }
         let (key, user, existed) = {
             let state = self.state();
-            if state.is_superseded() {
-                // It is not this request's session. Later writes are refused as before: the cookie
-                // of a new session would replace the one that the login has set.
-                return Ok(false);
-            }
             let stored = state.stored();
             let user = stored.and_then(|stored| stored.record.user());
             (stored.map(Stored::key), user, state.exists())

@@ -93,7 +93,7 @@ impl RequestSession {
         let found_at = self.find(uri, headers).await?;
         let due = {
             let mut state = self.state();
-            let is_first = state.note_use();
+            let is_first = state.note_use(&self.config);
             let stored = state.stored().filter(|_| is_first);
             let is_due = |stored: &&Stored| {
                 let now = found_at.unwrap_or_else(clock::now);
@@ -128,7 +128,7 @@ impl RequestSession {
         self.config.check()?;
         let (candidates, placement) = self.config.carrier.read(uri, headers);
         let (found, found_at) = self.look_up(&candidates).await?;
-        if self.state().load(found, placement, &self.config) {
+        if self.state().load(found, placement) {
             self.config.misrouted_requests.count();
         }
         Ok(found_at)
@@ -166,7 +166,7 @@ impl RequestSession {
     }
 
     /// The session as the store has it now; `None` if this request has none.
-    async fn current(&self) -> Result<Option<(Root, Arc<Record>)>, SessionError> {
+    pub(super) async fn current(&self) -> Result<Option<(Root, Arc<Record>)>, SessionError> {
         let key = self.state().known_key()?;
         let Some(key) = key else { return Ok(None) };
         let Some(record) = self.fetch(&key, None).await?.into_live() else {

@@ -10,7 +10,6 @@ use crate::error::SessionError;
 use crate::middleware::request::RequestSession;
 use crate::middleware::request::store_call::{failed, traced};
 use crate::middleware::run_to_completion::RunToCompletion;
-use crate::middleware::state::Stored;
 use crate::session::Root;
 
 impl RequestSession {
@@ -41,12 +40,20 @@ impl RequestSession {
         RunToCompletion::new(self.clone().use_again())
     }
 
-    /// Records an access to the request's current session.
+    /// Records an access to the request's current session, unless another request has logged a
+    /// user in to it meanwhile.
     async fn use_again(self: Arc<Self>) -> Result<(), SessionError> {
-        let key = self.state().stored().map(Stored::key);
-        match key {
-            Some(key) => self.touch(&key).await,
-            None => Ok(()),
+        let known = {
+            let state = self.state();
+            let stored = state.stored();
+            stored.map(|stored| (stored.key(), stored.record.user()))
+        };
+        let Some((key, user)) = known else {
+            return Ok(());
+        };
+        match self.fetch(&key, None).await?.into_live() {
+            Some(record) if record.user() == user => self.touch(&key).await,
+            _ => Ok(()),
         }
     }
 

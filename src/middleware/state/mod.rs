@@ -121,12 +121,7 @@ impl SessionState {
 
     /// Records the store's answer. Returns `true` if it was recorded for the first time and the
     /// request is misrouted.
-    pub(super) fn load(
-        &mut self,
-        found: PresentedSessions,
-        placement: IdPlacement,
-        config: &Config,
-    ) -> bool {
+    pub(super) fn load(&mut self, found: PresentedSessions, placement: IdPlacement) -> bool {
         if mem::replace(&mut self.loaded, true) {
             return false;
         }
@@ -148,8 +143,7 @@ impl SessionState {
         self.client = Some(presented.id);
         self.requested_route = presented.requested_route;
         self.id = Some(presented.id);
-        self.persistence = persistence::renewal(&record, config.carrier.persistence());
-        self.stale_cookie = presented.is_route_stale || self.persistence.is_some();
+        self.stale_cookie = presented.is_route_stale;
         self.user = record.user();
         self.stored = Some(Stored {
             id: presented.id,
@@ -158,9 +152,16 @@ impl SessionState {
         presented.is_misrouted
     }
 
-    /// Marks the session as used. Returns `true` the first time.
-    pub(super) fn note_use(&mut self) -> bool {
-        !mem::replace(&mut self.used, true)
+    /// Marks the session as used. Returns `true` the first time. Only a use renews the cookie: to
+    /// store when it was sent is an access, and peeking is none.
+    pub(super) fn note_use(&mut self, config: &Config) -> bool {
+        let is_first = !mem::replace(&mut self.used, true);
+        if is_first && let Some(record) = self.record() {
+            let renewal = persistence::renewal(record, config.carrier.persistence());
+            self.stale_cookie |= renewal.is_some();
+            self.persistence = renewal;
+        }
+        is_first
     }
 
     pub(super) const fn is_used(&self) -> bool {
@@ -199,11 +200,6 @@ impl SessionState {
 
     pub(super) const fn placement(&self) -> IdPlacement {
         self.placement
-    }
-
-    /// Returns `true` if the session's id or user has changed since this request was sent.
-    pub(super) const fn is_superseded(&self) -> bool {
-        self.superseded
     }
 
     /// Returns `true` if a handle is to store something, or an update, in a session after the

@@ -26,6 +26,12 @@ impl AttributeEntry {
         }
     }
 
+    /// The bytes of the name and the value.
+    pub(crate) fn payload_bytes(&self) -> usize {
+        let value = self.value.as_ref();
+        self.name.len() + value.map_or(0, |value| value.as_bytes().len())
+    }
+
     /// Returns `true` if it holds the floor, and is not an attribute.
     pub(crate) fn is_floor(&self) -> bool {
         &*self.name == FLOOR

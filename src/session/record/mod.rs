@@ -285,9 +285,10 @@ impl Record {
 
     /// The size of names and values together, in bytes, which the limits of a store count.
     pub(crate) fn payload_bytes(&self) -> usize {
-        let size =
-            |r: &AttributeEntry| r.name.len() + r.value.as_ref().map_or(0, |v| v.as_bytes().len());
-        self.attributes.iter().map(size).sum()
+        self.attributes
+            .iter()
+            .map(AttributeEntry::payload_bytes)
+            .sum()
     }
 
     /// How many attributes there are, and the bytes of their names and values; removed ones do not

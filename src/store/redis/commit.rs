@@ -21,9 +21,8 @@ impl RedisShared {
         base: Option<&Record>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
-        let held = base.map_or(0, Record::payload_bytes);
         let adds = changes.writes().iter().any(|(_, value)| value.is_some());
-        if adds && held + changes.payload_bytes() > self.config.max_session_bytes {
+        if adds && bytes_after(base, changes) > self.config.max_session_bytes {
             return Err(StoreError::too_large());
         }
         let rotates = changes.rotation().is_some();
@@ -81,6 +80,19 @@ impl RedisShared {
             .map(Arc::new)
             .ok_or_else(unexpected)
     }
+}
+
+/// Returns the bytes of the names and values of a session after these changes.
+fn bytes_after(base: Option<&Record>, changes: &Changes) -> usize {
+    let Some(base) = base else {
+        return changes.payload_bytes();
+    };
+    let names = changes.writes().iter().map(|(name, _)| name);
+    let replaced: usize = names
+        .filter_map(|name| base.register(name))
+        .map(|entry| entry.payload_bytes())
+        .sum();
+    base.payload_bytes() - replaced + changes.payload_bytes()
 }
 
 /// The script's arguments, after the one that marks a retry and before the attributes.

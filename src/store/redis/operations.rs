@@ -22,7 +22,9 @@ impl RedisShared {
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Result<Loaded, StoreError> {
+        // A request that has presented its secret before wants to know what others have written.
         if let Some(near_cache) = &self.near_cache
+            && secret.is_some()
             && let Some(record) = near_cache.get(key, secret, clock::now())
         {
             return Ok(Loaded::Live(record));
@@ -55,6 +57,7 @@ impl RedisShared {
     ) -> Result<Option<(Arc<Record>, Option<CacheSource>)>, StoreError> {
         let request = SessionRequest {
             key: self.config.prefix.key(key),
+            is_index: key.is_index(),
             claim: None,
             command: Command::Load,
         };
@@ -84,6 +87,7 @@ impl RedisShared {
         let request = SessionRequest {
             claim: (script == Script::Expire).then(|| self.config.prefix.claim(&redis_key)),
             key: redis_key,
+            is_index: key.is_index(),
             command: Command::Run {
                 script,
                 args,

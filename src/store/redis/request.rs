@@ -12,6 +12,8 @@ use crate::store::redis::script::Script;
 pub(super) struct SessionRequest {
     /// The session's key.
     pub(super) key: Vec<u8>,
+    /// The key is that of a user's index, which belongs to all applications with the prefix.
+    pub(super) is_index: bool,
     /// Another key of a script, in the same slot.
     pub(super) claim: Option<Vec<u8>>,
     pub(super) command: Command,

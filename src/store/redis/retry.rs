@@ -281,7 +281,12 @@ impl Router {
             Some(replicas) => self.config.attempt().max(replicas.within * 2),
             None => self.config.attempt(),
         };
-        let application = self.config.application.as_deref().unwrap_or_default();
+        let application = if request.is_index {
+            None
+        } else {
+            self.config.application.as_deref()
+        };
+        let application = application.unwrap_or_default();
         let pipeline = request.pipeline(state.options, &connection, application);
         let before = state.options.retry;
         state.options.retry |= request.writes();

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::StoreError;
+use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{
     Changes, EndReason, Listed, Outcome, Record, Root, UserKey, index_root, new_index, note_end,
     put,
@@ -50,8 +50,12 @@ pub(crate) async fn end_user(
         }
         let (live, others) = divide(store, &user, listed).await?;
         if !is_noted {
-            note(store, &root, &index, kept).await?;
-            is_noted = true;
+            match note(store, &root, &index, kept).await {
+                Ok(()) => is_noted = true,
+                // A full store has room for the note when the sessions have ended.
+                Err(error) if error.kind() == StoreErrorKind::Full && !live.is_empty() => {}
+                Err(error) => return Err(error),
+            }
         }
         ended += end_listed(store, &user, live, others, &mut absent).await?;
     }

@@ -1,6 +1,10 @@
 //! Tests of floors: how few marks of removed attributes remain, and that nothing else is dropped.
 
+use super::slowness::roomy;
 use super::*;
+use crate::cluster::replica::entry::marks_bytes;
+use crate::cluster::replica::floors::INDEX_MARKS_BYTES_MAX;
+use crate::session::{UserKey, index_root, new_index};
 
 /// The number of marks that a session may have while the holders agree.
 pub(super) const MARKS_MAX: usize = 40;
@@ -110,6 +114,44 @@ fn a_thousand_names_set_and_removed_leave_few_marks_behind() {
                 .collect();
             assert!(digests.windows(2).all(|pair| pair[0] == pair[1]));
         }
+    }
+}
+
+/// An index without a limit could not be sent to other nodes any more.
+#[test]
+fn the_marks_of_an_index_are_limited_while_a_member_is_missing() {
+    const BATCH: usize = 500;
+    let mut lab = roomy(3, |_| {});
+    let root = index_root(&UserKey::of("ada"));
+    let mut last = 0;
+    let mut write = |lab: &mut Lab, changes: &Changes| {
+        last += 1;
+        let step = lab.commit(0, last, root, changes);
+        assert!(!matches!(step, Step::Refused(_)), "{step:?}");
+        lab.run(Duration::from_millis(300));
+    };
+    write(&mut lab, &new_index(100 * HOUR));
+    let gone = lab.nodes.pop().unwrap().0;
+    for index in 0..2 {
+        let node = gone.clone();
+        lab.input(index, Input::Refused { node });
+    }
+    lab.run(Duration::from_secs(1));
+    assert!(lab.replica(0).is_divided());
+    for batch in 0..20 {
+        let (mut logins, mut logouts) = (Changes::default(), Changes::default());
+        for number in 0..BATCH {
+            let name = format!("{batch}_{number:0>240}");
+            logins.insert(name.as_str().into(), Value::from_bytes(*b"1"));
+            logouts.remove(name.as_str().into());
+        }
+        write(&mut lab, &logins);
+        write(&mut lab, &logouts);
+    }
+    lab.run(Duration::from_secs(2));
+    for index in 0..2 {
+        let bytes = marks_bytes(&lab.read(index, root).unwrap());
+        assert!(bytes <= INDEX_MARKS_BYTES_MAX, "{bytes}");
     }
 }
 

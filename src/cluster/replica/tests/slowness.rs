@@ -13,7 +13,7 @@ fn is_write(message: &Message) -> bool {
     matches!(message, Message::Write(_))
 }
 
-fn roomy(count: u16, change: impl Fn(&mut Settings)) -> ReplicaLab {
+pub(super) fn roomy(count: u16, change: impl Fn(&mut Settings)) -> ReplicaLab {
     let mut lab = ReplicaLab::strangers(count);
     for (number, (_, replica)) in lab.nodes.iter_mut().enumerate() {
         let mut settings = settings(number as u16, Copies::All);

@@ -43,6 +43,24 @@ async fn keys(store: &impl SessionStore, user: &str) -> Vec<Root> {
     sessions.iter().map(|session| session.key).collect()
 }
 
+/// The note that ends a user's sessions takes memory too, and gives back more.
+#[tokio::test]
+async fn a_full_store_ends_a_users_sessions() {
+    let empty = MemoryStore::new();
+    for _ in 0..2 {
+        log_in(&empty, "ada", 9).await;
+    }
+    let bytes = empty.status().bytes;
+    let full = MemoryStore::builder().max_bytes(bytes).build();
+    for _ in 0..2 {
+        log_in(&full, "ada", 9).await;
+    }
+    assert_eq!(full.status().bytes, bytes);
+    assert_eq!(full.end_user("ada").await.expect("it ends them"), 2);
+    assert_eq!(full.status().sessions, 0);
+    assert_eq!(keys(&full, "ada").await, []);
+}
+
 #[tokio::test]
 async fn a_users_sessions_are_listed_and_ended_together() {
     let store = MemoryStore::new();
