@@ -2,8 +2,8 @@
 //!
 //! The test reads every path, in `use` lines and in code, resolves `self` and `super`, and looks it
 //! up in the table. Test modules may import anything. A file that no row covers fails, and so does
-//! a row that covers no file. The test also finds files that import each other, and counts the
-//! lines of every file.
+//! a row that covers no file. The test also finds files that import each other and types of the same
+//! name, and counts the lines of every file.
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -402,6 +402,16 @@ const IMPURE: &[&str] = &[
     "std::time::SystemTime",
 ];
 
+/// Types that share a name, and why.
+const SAME_NAMES: &[(&str, &str)] = &[];
+
+/// Names of the standard library's prelude that a type could have.
+const PRELUDE: &[&str] = &[
+    "AsMut", "AsRef", "Box", "Clone", "Copy", "Default", "Drop", "Eq", "Extend", "Fn", "FnMut",
+    "FnOnce", "From", "Into", "Iterator", "Option", "Ord", "Result", "Send", "Sized", "String",
+    "Sync", "ToOwned", "ToString", "TryFrom", "TryInto", "Unpin", "Vec",
+];
+
 /// The longest file, in lines. A longer one is about more than one thing.
 const LINES_MAX: usize = 400;
 
@@ -455,6 +465,66 @@ fn circles_are_found() {
     assert_eq!(circles(&open), Vec::<ModulePath>::new());
     let closed = BTreeMap::from([row("a", "b"), row("b", "c d"), row("c", "d"), row("d", "b")]);
     assert_eq!(circles(&closed), ["b", "c", "d"].map(path));
+}
+
+/// A search for a type finds one.
+#[test]
+fn no_two_types_share_a_name() {
+    let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for key in files("").filter(|key| !is_test(key)) {
+        for name in types(&read(&format!("src/{key}.rs"))) {
+            homes.entry(name).or_default().push(key.clone());
+        }
+    }
+    assert!(homes.len() > 300, "the types are found: {}", homes.len());
+    for name in PRELUDE {
+        assert!(!homes.contains_key(*name), "`{name}` is in every file");
+    }
+    let wrong: Vec<_> = homes
+        .iter()
+        .filter(|(name, homes)| {
+            let exception = SAME_NAMES.iter().find(|(same, _)| same == name);
+            assert!(exception.is_none() || homes.len() > 1, "one `{name}`");
+            exception.is_none() && homes.len() > 1
+        })
+        .map(|(name, homes)| format!("{name}: {}", homes.join(", ")))
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn types_are_found() {
+    let source = "
+        pub struct A<T>(T);
+        pub(crate) enum B {}
+        struct C;
+        // struct D;
+        trait E { type F; }
+        type G = C;
+        impl E for C { type F = (); }
+        mod tests { struct H; }
+        pin_project! { pub struct K {} }
+        const I: &str = \"struct J;\";
+    ";
+    let found: Vec<_> = types(source).collect();
+    assert_eq!(found, ["A", "B", "C", "E", "G", "K"]);
+}
+
+/// Paths of the crate are written from its root, and visibility is the crate or the module.
+#[test]
+fn paths_are_written_from_the_root() {
+    let mut wrong = Vec::new();
+    for key in files("") {
+        let source = read(&format!("src/{key}.rs"));
+        for (number, line) in source.lines().enumerate() {
+            for phrase in ["super::super", "pub(in "] {
+                if line.contains(phrase) {
+                    wrong.push(format!("{key}:{}: {phrase}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -511,6 +581,28 @@ fn the_reader_of_paths_sees_all_of_them() {
 }
 
 type ModulePath = Vec<String>;
+
+/// Returns the names of the types that a file defines outside its functions and inline modules.
+fn types(source: &str) -> impl Iterator<Item = String> {
+    let tokens = tokens(source);
+    let (mut last, mut found) = ("", Vec::new());
+    // The open braces: whether each is the one of a macro, which hides nothing.
+    let mut braces = Vec::new();
+    for pair in tokens.windows(2) {
+        match pair[0].as_str() {
+            "{" => braces.push(last == "!"),
+            "}" => {
+                braces.pop();
+            }
+            "enum" | "struct" | "trait" | "type" | "union" if braces.iter().all(|open| *open) => {
+                found.push(pair[1].clone());
+            }
+            _ => {}
+        }
+        last = &pair[0];
+    }
+    found.into_iter()
+}
 
 /// Returns the modules that import themselves through others.
 fn circles(imports: &BTreeMap<ModulePath, BTreeSet<ModulePath>>) -> Vec<ModulePath> {

@@ -1,5 +1,5 @@
-//! Style of the prose: the words of comments and documentation and the length of lines, in the
-//! library, its tests, examples and benchmarks, and the messages of log lines in `src`.
+//! Style of the prose: the words and the spelling of comments and documentation and the length of
+//! lines, in the library, its tests, examples and benchmarks, and the messages of log lines in `src`.
 //!
 //! It reads the comments of Rust and Lua files and the text of Markdown files, and lists every
 //! violation with its file and line. It does not check grammar, identifiers, string literals or
@@ -23,6 +23,36 @@ const BANNED: &[&str] = &[
     "told",
     "hears",
     "believes",
+];
+
+/// British spellings, and what Americans write.
+const BRITISH: &[(&str, &str)] = &[
+    ("afterwards", "afterward"),
+    ("artefact", "artifact"),
+    ("behaviour", "behavior"),
+    ("cancelled", "canceled"),
+    ("cancelling", "canceling"),
+    ("centre", "center"),
+    ("colour", "color"),
+    ("defence", "defense"),
+    ("dialled", "dialed"),
+    ("favour", "favor"),
+    ("honour", "honor"),
+    ("initialise", "initialize"),
+    ("judgement", "judgment"),
+    ("labelled", "labeled"),
+    ("learnt", "learned"),
+    ("licence", "license"),
+    ("neighbour", "neighbor"),
+    ("organise", "organize"),
+    ("recognise", "recognize"),
+    ("serialise", "serialize"),
+    ("signalled", "signaled"),
+    ("spoilt", "spoiled"),
+    ("synchronise", "synchronize"),
+    ("towards", "toward"),
+    ("travelled", "traveled"),
+    ("whilst", "while"),
 ];
 
 /// First words of a clause, where the first line of a module's documentation is a noun phrase.
@@ -75,7 +105,7 @@ fn violations_are_found_in_comments_and_nowhere_else() {
         "fn nobody() -> &'static str { \"somebody // told\" } // Everybody.",
         "const HEARS: &str = r#\"\" // whom \"#; /* hears",
         "   believes */ const QUOTE: char = '\"'; // someone",
-        "fn told<'a>(_: &'a str) {} // fine",
+        "fn told<'a>(_: &'a str) {} // colours",
         &long,
         "// A link may be longer: https://example.org/one-word-that-cannot-be-broken-into-two-lines/0123456789",
     ];
@@ -91,6 +121,7 @@ fn violations_are_found_in_comments_and_nowhere_else() {
         (8, "`hears`"),
         (9, "`believes`"),
         (9, "`someone`"),
+        (10, "`colour`: write `color`"),
         (11, "101 columns"),
     ];
     let expected = expected.map(|(line, what)| (line, what.to_owned()));
@@ -104,6 +135,29 @@ fn violations_are_found_in_comments_and_nowhere_else() {
         check(Language::Markdown, page),
         [(4, "`nobody`".to_owned())]
     );
+}
+
+/// Tests and what the guide shows are read with what they belong to.
+#[test]
+fn every_module_has_documentation() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for folder in FOLDERS {
+        collect(&root.join(folder), &mut files);
+    }
+    let needs_none = |file: &PathBuf| {
+        let is_inner = |part: &str| ["recipes", "tests", "tests.rs"].contains(&part);
+        let below = file.strip_prefix(root).unwrap();
+        below.starts_with("src") && below.iter().any(|part| is_inner(part.to_str().unwrap()))
+            || below.starts_with("tests/recipes")
+    };
+    let missing: Vec<_> = files
+        .iter()
+        .filter(|file| Language::of(file) == Some(Language::Rust) && !needs_none(file))
+        .filter(|file| !fs::read_to_string(file).unwrap().starts_with("//!"))
+        .map(|file| file.display().to_string())
+        .collect();
+    assert!(missing.is_empty(), "{}", missing.join("\n"));
 }
 
 /// A log line is a fixed message with fields: it can be counted, searched and translated.
@@ -246,7 +300,8 @@ fn check(language: Language, text: &str) -> Vec<(usize, String)> {
     found
 }
 
-/// Finds banned words, also those of two words on two lines; each where it ends.
+/// Finds banned words, also those of two words on two lines, each where it ends, and British
+/// spellings.
 fn banned(comments: &[String]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut last = String::new();
@@ -259,6 +314,10 @@ fn banned(comments: &[String]) -> Vec<(usize, String)> {
                 .iter()
                 .find(|banned| **banned == word || **banned == pair);
             found.extend(hit.map(|banned| (number + 1, format!("`{banned}`"))));
+            let british = BRITISH.iter().find(|(british, _)| word.starts_with(british));
+            found.extend(british.map(|(british, american)| {
+                (number + 1, format!("`{british}`: write `{american}`"))
+            }));
             last = word;
         }
         if comment.is_empty() {
