@@ -113,9 +113,10 @@ async fn commands(redis: &Redis) -> Result<()> {
     println!("commands sent per operation (the time of day travels in the same write):");
     for near in [false, true] {
         let builder = RedisStore::builder(redis.url());
-        let store = match near {
-            true => builder.near_cache(1 << 20).connect().await?,
-            false => builder.connect().await?,
+        let store = if near {
+            builder.near_cache(1 << 20).connect().await?
+        } else {
+            builder.connect().await?
         };
         let key = create(&store, 100).await?;
         let mut base = store.load(&key, None).await?.into_live().ok_or("lost")?;

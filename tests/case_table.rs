@@ -88,9 +88,10 @@ fn cases(list: &str) -> BTreeMap<String, Automated> {
     for line in lines.filter(|line| !line.starts_with('#')) {
         let (name, text) = line.split_once(": ").expect("a name and what must hold");
         assert_eq!(leading(&format!("{name}:")), [name], "a name of a case");
-        let automated = match text.contains("(not automated") {
-            true => Automated::No,
-            false => Automated::Yes,
+        let automated = if text.contains("(not automated") {
+            Automated::No
+        } else {
+            Automated::Yes
         };
         let before = cases.insert(name.to_owned(), automated);
         assert!(before.is_none(), "{name} stands there twice");

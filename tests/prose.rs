@@ -314,7 +314,9 @@ fn banned(comments: &[String]) -> Vec<(usize, String)> {
                 .iter()
                 .find(|banned| **banned == word || **banned == pair);
             found.extend(hit.map(|banned| (number + 1, format!("`{banned}`"))));
-            let british = BRITISH.iter().find(|(british, _)| word.starts_with(british));
+            let british = BRITISH
+                .iter()
+                .find(|(british, _)| word.starts_with(british));
             found.extend(british.map(|(british, american)| {
                 (number + 1, format!("`{british}`: write `{american}`"))
             }));

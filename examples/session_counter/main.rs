@@ -53,10 +53,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // From now on a signal requests the end, instead of ending the process.
     let end_wanted = distributable::shutdown_signal()?;
-    println!(
-        "{} is ready. Open http://{address}/ in a browser.",
-        node.name
-    );
+    let name = &node.name;
+    println!("{name} is ready. Open http://{address}/ in a browser.");
     if let Some(store) = &node.cluster {
         let address = store.local_addr();
         println!("It meets other nodes at {address}. Start one more in another terminal,");
@@ -65,10 +63,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     server::serve(listener, app, end_wanted).await?;
     if let Some(store) = &node.cluster {
         let report = store.drain().await;
-        let (name, sessions) = (&node.name, report.sessions);
-        match report.complete {
-            true => println!("{name} has left: other nodes have all {sessions} sessions."),
-            false => println!("{name} has left, and its {sessions} sessions are on no other node."),
+        let sessions = report.sessions;
+        if report.complete {
+            println!("{name} has left: other nodes have all {sessions} sessions.");
+        } else {
+            println!("{name} has left, and its {sessions} sessions are on no other node.");
         }
     }
     Ok(())

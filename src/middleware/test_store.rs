@@ -68,9 +68,7 @@ impl Session {
         let session =
             RequestSession::new(SessionLayer::new(TestStore::default()).into_config(), None);
         let placement = IdPlacement::default();
-        session
-            .state()
-            .load(PresentedSessions::None, placement);
+        session.state().load(PresentedSessions::None, placement);
         Self::of(session)
     }
 }

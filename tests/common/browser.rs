@@ -114,9 +114,10 @@ impl Browser {
 
     pub(crate) fn try_get(&mut self, node: &impl At, path: &str) -> io::Result<Reply> {
         let cookies: Vec<_> = self.jar.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let header = match cookies.is_empty() {
-            true => String::new(),
-            false => format!("Cookie: {}\r\n", cookies.join("; ")),
+        let header = if cookies.is_empty() {
+            String::new()
+        } else {
+            format!("Cookie: {}\r\n", cookies.join("; "))
         };
         let reply = self.try_raw(node, "GET", path, header.as_bytes())?;
         for line in reply.set_cookies() {
@@ -180,9 +181,10 @@ impl Browser {
         let removed = attributes
             .split(';')
             .any(|a| a.trim().eq_ignore_ascii_case("max-age=0"));
-        match removed {
-            true => self.jar.remove(name),
-            false => self.jar.insert(name.to_owned(), value.to_owned()),
+        if removed {
+            self.jar.remove(name)
+        } else {
+            self.jar.insert(name.to_owned(), value.to_owned())
         };
     }
 }

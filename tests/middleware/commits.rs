@@ -228,9 +228,10 @@ async fn wherever_a_client_goes_away_the_session_is_the_old_or_the_new_one() {
         drop(response);
         eventually(|| store.commits.get() == store.done.get()).await;
         let reply = browser.get(&app, "/read").await.ok();
-        match reply.body == n.to_string() {
-            true => new += 1,
-            false => old += 1,
+        if reply.body == n.to_string() {
+            new += 1
+        } else {
+            old += 1
         }
     }
     assert!(old > 100 && new > 100, "{old} old, {new} new");

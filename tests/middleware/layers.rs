@@ -104,17 +104,19 @@ async fn a_time_out_inside_the_layer_stores_what_is_staged_unless_only_finished_
     let limit =
         || TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, Duration::from_secs(1));
     for marks in [false, true] {
-        let marked = || match marks {
-            true => routes().layer(map_response(finish)),
-            false => routes(),
+        let marked = || {
+            if marks {
+                routes().layer(map_response(finish))
+            } else {
+                routes()
+            }
         };
         for app in [marked().layer(limit()), marked().layer(from_fn(by_hand))] {
             let store = Spy::new();
-            let layer = match marks {
-                true => {
-                    layer(&store).commit_when(|head| head.extensions.get::<Finished>().is_some())
-                }
-                false => layer(&store),
+            let layer = if marks {
+                layer(&store).commit_when(|head| head.extensions.get::<Finished>().is_some())
+            } else {
+                layer(&store)
             };
             let app = app.layer(layer);
             let mut browser = Browser::new();

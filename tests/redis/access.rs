@@ -70,9 +70,10 @@ async fn the_documented_permissions_are_enough() {
         &RULES,
         &MORE,
         &EVENTS,
-        match has_sharded_channels() {
-            true => &SHARDED,
-            false => &[],
+        if has_sharded_channels() {
+            &SHARDED
+        } else {
+            &[]
         },
     ];
     server.ok(&rules.concat());

@@ -194,16 +194,17 @@ fn calls(server: &crate::common::redis::Server, command: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cluster_without_sharded_channels_sends_each_event_once() {
     // A server that lacks the commands, Redis 6.2, does not start with them renamed.
-    let without: &[&str] = match has_sharded_channels() {
-        true => &[
+    let without: &[&str] = if has_sharded_channels() {
+        &[
             "--rename-command",
             "SPUBLISH",
             "",
             "--rename-command",
             "SSUBSCRIBE",
             "",
-        ],
-        false => &[],
+        ]
+    } else {
+        &[]
     };
     let cluster = Cluster::start_with(without);
     let store = node(&cluster.url(), "node1").await;

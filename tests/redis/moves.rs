@@ -165,9 +165,10 @@ async fn a_server_that_hides_its_role_is_followed_as_well() {
     for hidden in [&["ROLE"][..], &["ROLE", "INFO"]] {
         let (old, new) = (Server::start(&[]), Server::start(&[]));
         let front = Front::start(old.port, |command| {
-            match hidden.contains(&&*command[0].to_uppercase()) {
-                true => Answer::Say("-ERR unknown command".to_owned()),
-                false => Answer::Pass,
+            if hidden.contains(&&*command[0].to_uppercase()) {
+                Answer::Say("-ERR unknown command".to_owned())
+            } else {
+                Answer::Pass
             }
         })
         .await;

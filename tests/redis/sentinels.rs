@@ -181,9 +181,10 @@ async fn a_sentinel_that_announces_nothing_is_asked() {
     let names_it = named(&primary, "127.0.0.1", 1).await;
     for refused in ["HELLO", "SUBSCRIBE"] {
         let sentinel = Front::start(names_it.port, move |command| {
-            match command[0].to_uppercase() == refused {
-                true => Answer::Say(format!("-ERR unknown command '{refused}'")),
-                false => Answer::Pass,
+            if command[0].to_uppercase() == refused {
+                Answer::Say(format!("-ERR unknown command '{refused}'"))
+            } else {
+                Answer::Pass
             }
         })
         .await;

@@ -118,7 +118,7 @@ async fn a_request_that_reads_again_gets_no_copy() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
     let cached = RedisStore::builder(link.url())
-        .deadline(Duration::from_secs(9))
+        .operation_timeout(Duration::from_secs(9))
         .near_cache(64 << 20)
         .connect()
         .await

@@ -49,9 +49,12 @@ fn after_a_link_has_flapped_all_nodes_meet_soon() {
         return;
     }
     let (network, nodes) = five();
-    flaps(&nodes, |is_up| match is_up {
-        true => network.rejoin(2, 4),
-        false => network.separate(2, 4),
+    flaps(&nodes, |is_up| {
+        if is_up {
+            network.rejoin(2, 4)
+        } else {
+            network.separate(2, 4)
+        }
     });
     all_meet(&nodes);
 }

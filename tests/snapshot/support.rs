@@ -66,9 +66,10 @@ impl Directory {
     /// Makes the sessions' file one that cannot be removed, or one that can.
     pub(crate) fn pin(&self, pinned: bool) {
         let file = self.file();
-        match pinned {
-            true => run(Command::new("mount").arg("--bind").args([&file, &file])),
-            false => run(Command::new("umount").arg(&file)),
+        if pinned {
+            run(Command::new("mount").arg("--bind").args([&file, &file]))
+        } else {
+            run(Command::new("umount").arg(&file))
         }
     }
 

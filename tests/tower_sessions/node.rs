@@ -31,9 +31,10 @@ async fn main() {
         let status = nodes.status();
         let ready = |state| state == MemberState::Ready;
         let ready = status.members.iter().filter(|it| ready(it.state)).count();
-        match status.complete && status.under_replicated == 0 {
-            true => (StatusCode::OK, ready.to_string()),
-            false => (StatusCode::SERVICE_UNAVAILABLE, ready.to_string()),
+        if status.complete && status.under_replicated == 0 {
+            (StatusCode::OK, ready.to_string())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, ready.to_string())
         }
     };
     let app = application::application(name.leak(), &store);

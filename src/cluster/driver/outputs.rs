@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::clock;
-use crate::cluster::replica::event::{Input, Notification, Output, EventReport};
+use crate::cluster::replica::event::{EventReport, Input, Notification, Output};
 use crate::cluster::transport::MessageEncoder;
 use crate::sync::lock;
 

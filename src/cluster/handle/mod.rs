@@ -294,7 +294,7 @@ impl Drop for ClusterHandle {
 /// anything is changed. Concurrent requests that add attributes have room for as many again.
 fn check_names(base: Option<&Record>, changes: &Changes) -> Result<(), StoreError> {
     let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
-    let is_new = |name: &Name| base.is_none_or(|base| base.register(name).is_none());
+    let is_new = |name: &Name| base.is_none_or(|base| base.entry(name).is_none());
     let names = || changes.writes().iter().map(|(name, _)| name);
     let there = base.map_or(0, |base| base.entries().len());
     let is_crowded = there + changes.writes().len() > ATTRIBUTES_MAX / 2

@@ -89,7 +89,7 @@ fn bytes_after(base: Option<&Record>, changes: &Changes) -> usize {
     };
     let names = changes.writes().iter().map(|(name, _)| name);
     let replaced: usize = names
-        .filter_map(|name| base.register(name))
+        .filter_map(|name| base.entry(name))
         .map(|entry| entry.payload_bytes())
         .sum();
     base.payload_bytes() - replaced + changes.payload_bytes()

@@ -124,10 +124,10 @@ fn the_marks_of_an_index_are_limited_while_a_member_is_missing() {
     let mut lab = roomy(3, |_| {});
     let root = index_root(&UserKey::of("ada"));
     let mut last = 0;
-    let mut write = |lab: &mut Lab, changes: &Changes| {
+    let mut write = |lab: &mut ReplicaLab, changes: &Changes| {
         last += 1;
         let step = lab.commit(0, last, root, changes);
-        assert!(!matches!(step, Step::Refused(_)), "{step:?}");
+        assert!(!matches!(step, Progress::Rejected(_)), "{step:?}");
         lab.run(Duration::from_millis(300));
     };
     write(&mut lab, &new_index(100 * HOUR));
