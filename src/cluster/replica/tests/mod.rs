@@ -47,7 +47,6 @@ use super::delta::Delta;
 use super::entry::Entry;
 use super::event::{EventReport, Input, Notification, Output, Progress, Reply};
 use super::message::{
-    self, GetReply, KeyedEntry, Lane, Message, OpId, SlotEntries, UpdateResponse, UpdateStatus,
-    ViewId, Vote,
+    self, GetReply, KeyedEntry, Lane, Message, OpId, UpdateResponse, UpdateStatus, ViewId, Vote,
 };
 use super::*;

@@ -1,6 +1,7 @@
 //! Tests of sessions from an incarnation that other members have survived.
 
 use super::*;
+use crate::cluster::replica::message::SlotEntries;
 use crate::cluster::replica::withheld::{SurvivingMember, WithheldState};
 
 /// Two nodes of which the second one serves, and an export of the first one from before: two
