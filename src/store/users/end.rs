@@ -104,7 +104,7 @@ async fn divide(
         for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
                 ListedState::Live(_) => live.push(listed.key),
-                ListedState::Absent | ListedState::Over | ListedState::Moved => {
+                ListedState::Absent | ListedState::Expired | ListedState::Moved => {
                     others.push(listed.clone());
                 }
             }
@@ -130,7 +130,7 @@ async fn end_listed(
                 // A login as another user may have been taken back before the note.
                 ListedState::Live(_) => live.push(listed.key),
                 ListedState::Absent => unseen.push(listed.key),
-                ListedState::Over => gone.push(listed.key),
+                ListedState::Expired => gone.push(listed.key),
                 ListedState::Moved => moved.push(listed.key),
             }
         }

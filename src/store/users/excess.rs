@@ -37,7 +37,7 @@ pub(crate) async fn has_room(
             match found {
                 ListedState::Live(_) => continue,
                 ListedState::Absent => {}
-                ListedState::Over => gone.push(listed.key),
+                ListedState::Expired => gone.push(listed.key),
                 ListedState::Moved => moved.push(listed.key),
             }
             excess = excess.saturating_sub(1);
@@ -75,7 +75,7 @@ pub(super) async fn end_oldest(
                     live.push(listed.key);
                     continue;
                 }
-                ListedState::Absent | ListedState::Over => gone.push(listed.key),
+                ListedState::Absent | ListedState::Expired => gone.push(listed.key),
                 ListedState::Moved => moved.push(listed.key),
             }
             excess = excess.saturating_sub(1);

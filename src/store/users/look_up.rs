@@ -16,7 +16,7 @@ pub(super) enum ListedState {
     /// It is not found here; another node may have it.
     Absent,
     /// Its absolute deadline has passed.
-    Over,
+    Expired,
     /// It belongs to another user.
     Moved,
 }
@@ -33,7 +33,7 @@ pub(super) async fn listed_states(
     let of = |(listed, found): (&Listed, Loaded)| match found.into_live() {
         Some(record) if record.user() == Some(*user) => ListedState::Live(record),
         None if now < listed.entry.until => ListedState::Absent,
-        None => ListedState::Over,
+        None => ListedState::Expired,
         Some(_) => ListedState::Moved,
     };
     Ok(batch.iter().zip(found).map(of).collect())

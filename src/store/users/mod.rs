@@ -163,7 +163,7 @@ pub(crate) async fn sessions_of(
                     live.push(SessionInfo::new(listed.key, &record, label));
                 }
                 ListedState::Absent => {}
-                ListedState::Over => gone.push(listed.key),
+                ListedState::Expired => gone.push(listed.key),
                 ListedState::Moved => moved.push(listed.key),
             }
         }
