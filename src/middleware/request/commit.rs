@@ -64,8 +64,7 @@ impl RequestSession {
                 .store
                 .commit(&key, batch.base.as_ref(), batch.changes);
             let span = || debug_span!("session_commit", %key, creates, rotates);
-            let outcome = traced(commit, span).await;
-            match outcome {
+            match traced(commit, span).await {
                 Ok(Outcome::Committed(record)) => {
                     if let Some(login) = &login {
                         let listed = self.list(key, login, former_user, &record);
