@@ -4,6 +4,8 @@
 
 mod certificates;
 mod eavesdropping;
+#[path = "../common/log.rs"]
+mod log;
 mod proxy;
 #[path = "../common/replicas.rs"]
 mod replicas;

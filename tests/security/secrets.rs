@@ -7,11 +7,11 @@ use distributable::store::Multicast;
 use distributable::testing::conformance;
 use tokio::time::timeout;
 
+use super::log::Log;
 use super::replicas::{
     MACHINE, create, describe, describe_secure, eventually, read, secret, secure, secure_pair,
     settled,
 };
-use super::strangers::Log;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_nodes_with_one_secret_keep_the_contract_of_stores() {
