@@ -1,13 +1,12 @@
 //! Tens of megabytes for a node that takes a trickle, nothing, or stands still.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use crate::common::namespace::is_isolated;
 use crate::common::{Browser, Node, POLL, cluster, eventually, meet, until, within};
-use crate::load::{MIB, SetOnDrop, assert_no_gaps, watched};
+use crate::load::{MIB, SetOnDrop, alone, assert_no_gaps, watched};
 use crate::network::{Network, start_all};
 use crate::relay::{Conditions, FAST, Relays};
 
@@ -87,12 +86,6 @@ fn one_of_three_nodes_that_stops_takes_no_other_down() {
 fn one_of_four_nodes_that_stops_takes_no_other_down() {
     let _alone = alone();
     outlives_a_stop::<4>(MANY);
-}
-
-/// One of these tests at a time: each gives the processors enough to do.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn outlives_a_stop<const N: usize>(clients: Clients) {

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use crate::common::namespace::is_isolated;
 use crate::common::{Browser, Node, eventually, meet, until, within};
-use crate::load::{arrives, assert_whole, under_load, write_large};
+use crate::load::{alone, arrives, assert_whole, under_load, write_large};
 use crate::network::{Network, Shape, start_all};
 
 /// a short queue, then a long one.
 #[test]
 fn eight_megabytes_over_20_mbit_delay_no_small_write() {
+    let _alone = alone();
     if !is_isolated(eight_megabytes_over_20_mbit_delay_no_small_write) {
         return;
     }
@@ -25,6 +26,7 @@ fn eight_megabytes_over_20_mbit_delay_no_small_write() {
 /// in both directions at once.
 #[test]
 fn eight_megabytes_each_way_over_50_mbit_delay_no_small_write() {
+    let _alone = alone();
     if !is_isolated(eight_megabytes_each_way_over_50_mbit_delay_no_small_write) {
         return;
     }
@@ -43,6 +45,7 @@ fn eight_megabytes_each_way_over_50_mbit_delay_no_small_write() {
 ///
 #[test]
 fn six_users_with_fifteen_megabytes_each_at_100_mbit_delay_no_small_write() {
+    let _alone = alone();
     if !is_isolated(six_users_with_fifteen_megabytes_each_at_100_mbit_delay_no_small_write) {
         return;
     }
@@ -94,6 +97,7 @@ fn write_under_load(nodes: &[Node], at: &[usize], bytes: usize, limit: Duration)
 /// Q-01, 56: one node joins while sessions of 1 to 15 MB exist.
 #[test]
 fn a_node_joins_over_20_mbit_and_has_all_large_sessions() {
+    let _alone = alone();
     if !is_isolated(a_node_joins_over_20_mbit_and_has_all_large_sessions) {
         return;
     }

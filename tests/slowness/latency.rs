@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use crate::common::namespace::is_isolated;
 use crate::common::{Browser, until};
-use crate::load::{arrives, under_load, write_large};
+use crate::load::{alone, arrives, under_load, write_large};
 use crate::network::{Network, start_all};
 use crate::relay::{Conditions, Relays};
 
 /// Q-01, K-07.
 #[test]
 fn small_writes_succeed_over_long_links_that_lose_packets() {
+    let _alone = alone();
     if !is_isolated(small_writes_succeed_over_long_links_that_lose_packets) {
         return;
     }
