@@ -18,5 +18,6 @@ pub(crate) fn free() -> SocketAddr {
     }
 }
 
-const PORTS: std::ops::Range<u16> = 11_000..19_000;
-const PORTS_PER_PROCESS: usize = 40;
+/// Not those of the second ports of Redis clusters in the tests, from 18,100 on.
+const PORTS: std::ops::Range<u16> = 11_000..18_000;
+const PORTS_PER_PROCESS: usize = 100;
