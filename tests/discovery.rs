@@ -16,7 +16,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use replicas::{PATIENCE, describe, describe_secure, eventually, is_settled, secret, settled};
+use replicas::{MACHINE, PATIENCE, describe, describe_secure, is_settled, secret, settled, within};
 
 /// A port that was free a moment ago.
 fn free_port() -> u16 {
@@ -69,6 +69,7 @@ async fn recorded(group: (Multicast, SocketAddrV4), address: SocketAddr) -> Vec<
 
 /// Case 57: Tomcat blocks for a minute here.
 async fn all_see_all_within_seconds(nodes: Vec<ReplicatedStoreBuilder>) {
+    let _machine = MACHINE.lock().await;
     let count = nodes.len();
     let began = Instant::now();
     let starting: Vec<_> = nodes
@@ -79,7 +80,7 @@ async fn all_see_all_within_seconds(nodes: Vec<ReplicatedStoreBuilder>) {
     for node in starting {
         nodes.push(node.await.unwrap().unwrap());
     }
-    eventually("all see all", || {
+    within(3 * PATIENCE, "all see all", || {
         nodes.iter().all(|node| is_settled(node, count))
     })
     .await;
