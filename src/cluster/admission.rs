@@ -289,7 +289,7 @@ mod tests {
     fn node(number: u16) -> Node {
         Node {
             address: ([127, 0, 0, 1], 4000 + number).into(),
-            generation: 1,
+            incarnation: 1,
             name: format!("node{number}").into(),
         }
     }
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(refusal(&node(64)), Some(RefusalReason::Full));
         // A node that returns takes its own place.
         let mut again = node(63);
-        again.generation = 2;
+        again.incarnation = 2;
         assert_eq!(refusal(&again), None);
         let few = refusal_for(&node(64), &node(0), members[1..].iter());
         assert_eq!(few, None);

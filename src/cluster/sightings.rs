@@ -63,7 +63,7 @@ impl Sightings {
         let is_other = |sighting: &&Sighting| match sighting.process {
             Some(process) => process != hello.process,
             // It may be the same process: another member has named it.
-            None => sighting.node.generation > hello.node.generation,
+            None => sighting.node.incarnation > hello.node.incarnation,
         };
         let seen = self.seen();
         let by_address = seen.addresses.get(&hello.node.address);
@@ -72,7 +72,7 @@ impl Sightings {
             .get(&hello.node.name)
             .filter(|sighting| !members.any(|member| *member == sighting.node));
         let others = by_address.into_iter().chain(by_name).filter(is_other);
-        others.map(|seen| seen.node.generation).max().unwrap_or(0)
+        others.map(|seen| seen.node.incarnation).max().unwrap_or(0)
     }
 
     fn note(&self, node: &Node, add: impl Fn(&mut Sighting)) {
@@ -104,7 +104,7 @@ impl Sighting {
 
     /// Updates the entry of a node, unless a later incarnation is already recorded.
     fn take(&mut self, node: &Node, add: impl Fn(&mut Self)) {
-        if node.generation > self.node.generation {
+        if node.incarnation > self.node.incarnation {
             *self = Self::of(node);
         }
         if self.node == *node {
@@ -121,10 +121,10 @@ mod tests {
     use super::*;
     use crate::cluster::copies::Copies;
 
-    fn hello(port: u16, generation: u64, process: u64) -> Hello {
+    fn hello(port: u16, incarnation: u64, process: u64) -> Hello {
         let node = Node {
             address: ([127, 0, 0, 1], port).into(),
-            generation,
+            incarnation,
             name: "a".into(),
         };
         Hello::new("shop", node, process, Copies::All)

@@ -31,7 +31,7 @@ async fn introduction_of(node: ReplicatedStoreBuilder) -> (ReplicatedStore, Vec<
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let node = node.peer(listener.local_addr().unwrap().to_string());
     let accepted = async {
-        // The first one only asks which generations were seen.
+        // The first one only asks which incarnations were seen.
         let (asking, _) = listener.accept().await.unwrap();
         drop(asking);
         let (mut stream, _) = listener.accept().await.unwrap();

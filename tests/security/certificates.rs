@@ -161,7 +161,7 @@ async fn introduction(name: &str) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let node = describe(name).peer(listener.local_addr().unwrap().to_string());
     let accepted = async {
-        // The first one only asks which generations were seen.
+        // The first one only asks which incarnations were seen.
         drop(listener.accept().await.unwrap());
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 4];

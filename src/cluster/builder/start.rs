@@ -22,7 +22,7 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::replica::protocol_rules::ProtocolRules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 use crate::cluster::runtime::Endpoints;
-use crate::cluster::transport::{Links, Security, is_loopback, last_generation};
+use crate::cluster::transport::{Links, Security, is_loopback, last_incarnation};
 use crate::cluster::wire::{Hello, NODE_NAME_MAX, is_node_name};
 
 impl ReplicatedStoreBuilder {
@@ -148,13 +148,13 @@ impl ReplicatedStoreBuilder {
     async fn identity(&self, address: SocketAddr, process: u64, security: &Security) -> Node {
         let unborn = Node {
             address,
-            generation: 0,
+            incarnation: 0,
             name: self.name.as_str().into(),
         };
         let hello = Hello::new(self.name_of_cluster(), unborn.clone(), process, self.copies);
-        let last = last_generation(security, &self.peers, &hello).await;
+        let last = last_incarnation(security, &self.peers, &hello).await;
         Node {
-            generation: clock::now().as_millis().max(last.saturating_add(1)),
+            incarnation: clock::now().as_millis().max(last.saturating_add(1)),
             ..unborn
         }
     }

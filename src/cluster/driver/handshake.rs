@@ -11,10 +11,10 @@ impl Driver {
     /// handshake made as `me`. Returns `true` if this node therefore continues in another
     /// incarnation.
     pub(crate) fn continue_above(&self, me: &Node, seen: u64) -> bool {
-        if seen < me.generation || seen > SEEN_MAX || self.me() != *me {
+        if seen < me.incarnation || seen > SEEN_MAX || self.me() != *me {
             return false;
         }
-        self.input(Input::Seen { generation: seen });
+        self.input(Input::Seen { incarnation: seen });
         self.me() != *me
     }
 
@@ -49,7 +49,7 @@ impl Driver {
             };
             return HelloReply::Refused { refusal, details };
         }
-        if hello.node.generation > 0 {
+        if hello.node.incarnation > 0 {
             self.sightings.record_handshake(hello);
         }
         HelloReply::Welcome {

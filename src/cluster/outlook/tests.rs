@@ -114,9 +114,9 @@ fn a_rejection_by_a_peer_counts_wherever_it_was_found() {
 /// rejected the others' rejections, served alone, and answered that their sessions do not exist.
 #[test]
 fn members_that_prefer_a_younger_node_of_this_name_leave_this_one_in_doubt() {
-    let node = |port: u16, generation: u64| Node {
+    let node = |port: u16, incarnation: u64| Node {
         address: at(port),
-        generation,
+        incarnation,
         name: "node1".into(),
     };
     let details = RefusalDetails {

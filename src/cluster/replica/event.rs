@@ -45,7 +45,7 @@ pub(crate) enum Input {
     Outlook(Outlook),
     /// Another process was seen under this node's name or address, in this incarnation number: an
     /// earlier incarnation of this node if its clock has been set back since.
-    Seen { generation: u64 },
+    Seen { incarnation: u64 },
     /// A node that serves has this node's name.
     Rival { node: Node },
     /// The machine was paused, although its clock does not show it.

@@ -51,12 +51,12 @@ impl Replica {
             .filter(|peer| !peer.departed)
             .map(|peer| SurvivingMember {
                 name: peer.node.name.to_string(),
-                generation: peer.node.generation,
+                incarnation: peer.node.incarnation,
                 leaving: peer.leaving,
             });
         let lost = |address: &SocketAddr| SurvivingMember {
             name: address.to_string(),
-            generation: 0,
+            incarnation: 0,
             leaving: false,
         };
         let former = engine.readiness.before_pause().map(lost);

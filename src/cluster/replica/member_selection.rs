@@ -38,17 +38,17 @@ pub(crate) fn select_members(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, 
 
 /// Returns the sort key for age, smaller for an older node. Incarnations start with the start time.
 fn age(node: &Node) -> (u64, std::net::SocketAddr) {
-    (node.generation, node.address)
+    (node.incarnation, node.address)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn node(port: u16, generation: u64, name: &str) -> Node {
+    fn node(port: u16, incarnation: u64, name: &str) -> Node {
         Node {
             address: ([127, 0, 0, 1], port).into(),
-            generation,
+            incarnation,
             name: name.into(),
         }
     }
@@ -95,7 +95,7 @@ mod tests {
         for port in 1..=64 {
             let admitted = of(port).unwrap();
             assert_eq!(admitted.len(), PEERS_MAX);
-            assert!(admitted.iter().all(|node| node.generation <= 64));
+            assert!(admitted.iter().all(|node| node.incarnation <= 64));
         }
         assert_eq!(of(65), Err(Exclusion::Full));
         assert_eq!(of(66), Err(Exclusion::Full));

@@ -159,10 +159,10 @@ impl Membership {
         self.renew_above(0)
     }
 
-    /// Continues in a new incarnation later than `generation`.
-    pub(crate) fn renew_above(&mut self, generation: u64) -> Node {
+    /// Continues in a new incarnation later than `incarnation`.
+    pub(crate) fn renew_above(&mut self, incarnation: u64) -> Node {
         let mut next = self.foca.identity().next_incarnation();
-        next.generation = next.generation.max(generation.saturating_add(1));
+        next.incarnation = next.incarnation.max(incarnation.saturating_add(1));
         self.changed = true;
         // The only error is that the identity did not change.
         let _ = self.foca.change_identity(next.clone(), &mut self.runtime);

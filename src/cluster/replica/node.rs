@@ -11,14 +11,14 @@ use crate::session::WriterId;
 
 /// One incarnation of a node: its address, its incarnation number and its name.
 ///
-/// A node that restarts or rejoins is a new identity with a larger `generation`. That an identity
+/// A node that restarts or rejoins is a new identity with a larger `incarnation`. That an identity
 /// was declared down is final; the node can only return as another incarnation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Node {
     /// The address at which the other members reach it.
     pub(crate) address: SocketAddr,
     /// The incarnation number; larger is later.
-    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
     /// The name, which is its route.
     pub(crate) name: Arc<str>,
 }
@@ -27,14 +27,14 @@ impl Node {
     /// Returns the next incarnation of the node.
     pub(crate) fn next_incarnation(&self) -> Self {
         Self {
-            generation: self.generation.saturating_add(1),
+            incarnation: self.incarnation.saturating_add(1),
             ..self.clone()
         }
     }
 
     /// Returns a hash of this incarnation, equal on all members.
     pub(crate) fn fingerprint(&self) -> u64 {
-        let text = format!("{}#{}", self.address, self.generation);
+        let text = format!("{}#{}", self.address, self.incarnation);
         xxh3_64(text.as_bytes())
     }
 
@@ -61,20 +61,20 @@ impl foca::Identity for Node {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        self.generation > adversary.generation
+        self.incarnation > adversary.incarnation
     }
 }
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}#{}", self.name, self.address, self.generation)
+        write!(f, "{}@{}#{}", self.name, self.address, self.incarnation)
     }
 }
 
 /// The latest incarnation number that a node may have: half the range, far beyond any clock in
 /// milliseconds, so that a later incarnation is always possible.
-pub(crate) const GENERATION_MAX: u64 = u64::MAX >> 1;
+pub(crate) const INCARNATION_MAX: u64 = u64::MAX >> 1;
 
 /// The latest incarnation number above which a node renews itself. A number named by a faulty peer
 /// still leaves room for later ones.
-pub(crate) const SEEN_MAX: u64 = GENERATION_MAX >> 1;
+pub(crate) const SEEN_MAX: u64 = INCARNATION_MAX >> 1;

@@ -211,7 +211,7 @@ mod tests {
     fn node(port: u16) -> Node {
         Node {
             address: ([127, 0, 0, 1], port).into(),
-            generation: 1,
+            incarnation: 1,
             name: format!("node{port}").into(),
         }
     }

@@ -202,7 +202,7 @@ mod tests {
     fn node(port: u16) -> Node {
         Node {
             address: ([127, 0, 0, 1], port).into(),
-            generation: 1,
+            incarnation: 1,
             name: format!("node{port}").into(),
         }
     }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn a_member_that_comes_back_gets_its_slots_back() {
         let mut renewed = node(2);
-        renewed.generation = 99;
+        renewed.incarnation = 99;
         let before = Placement::new(two(), &node(1), false, &peers([2, 3]));
         let mut later = peers([3]);
         later.add(renewed);

@@ -19,7 +19,7 @@ use crate::cluster::replica::table::EntryTable;
 pub(crate) struct SurvivingMember {
     pub(crate) name: String,
     /// Its incarnation: it has kept its memory as long as this is the same.
-    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
     /// Whether it was leaving too. Then it has left later, with everything that it had.
     pub(crate) leaving: bool,
 }
@@ -85,7 +85,7 @@ impl WithheldSessions {
         }
         let has_later_state = |survivor: &SurvivingMember| {
             members.clone().any(|node| {
-                let same = survivor.leaving || survivor.generation == node.generation;
+                let same = survivor.leaving || survivor.incarnation == node.incarnation;
                 same && *survivor.name == *node.name
             })
         };

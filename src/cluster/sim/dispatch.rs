@@ -28,8 +28,8 @@ impl World {
             SimEvent::Notice {
                 node,
                 gone,
-                generation,
-            } => self.notice(node, gone, generation),
+                incarnation,
+            } => self.notice(node, gone, incarnation),
             SimEvent::LinksTimeOut { node } => self.links_time_out(node),
             SimEvent::Act { client } => self.act(client),
             SimEvent::Due { op, begun_at } => self.check_progress(op, begun_at),

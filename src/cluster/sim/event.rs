@@ -54,7 +54,7 @@ pub(super) enum SimEvent {
     Notice {
         node: usize,
         gone: usize,
-        generation: u64,
+        incarnation: u64,
     },
     /// The links of a suspended machine time out.
     LinksTimeOut {

@@ -159,8 +159,8 @@ impl World {
 
     /// Informs a node that has identified itself as `me` of the latest incarnation number seen.
     fn correct(&mut self, index: usize, me: &Node, seen: u64) {
-        if seen >= me.generation && self.nodes[index].me == *me {
-            self.input(index, Input::Seen { generation: seen });
+        if seen >= me.incarnation && self.nodes[index].me == *me {
+            self.input(index, Input::Seen { incarnation: seen });
         }
     }
 
@@ -209,7 +209,7 @@ impl World {
     /// node asks when it starts.
     pub(super) fn highest_seen(&self, index: usize) -> u64 {
         let mut me = self.nodes[index].me.clone();
-        me.generation = 0;
+        me.incarnation = 0;
         let hello = self.hello(index, me);
         let can_be_asked = |other: &usize| {
             *other != index

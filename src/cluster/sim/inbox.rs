@@ -99,7 +99,7 @@ impl SimLink {
             link: self.id,
             piece,
             sender: self.from.clone(),
-            receiver: self.to.generation,
+            receiver: self.to.incarnation,
         }
     }
 }

@@ -27,15 +27,15 @@ impl World {
         self.last_process += 1;
         self.nodes[index].process = self.last_process;
         let highest_seen = self.highest_seen(index);
-        let last = self.nodes[index].me.generation;
+        let last = self.nodes[index].me.incarnation;
         let names: Vec<_> = (0..self.nodes.len()).map(host_name).collect();
         let node = &mut self.nodes[index];
-        let mut generation = now.as_millis().max(highest_seen + 1);
+        let mut incarnation = now.as_millis().max(highest_seen + 1);
         if !self.plan.has(FaultKind::WallClock) {
-            generation = generation.max(last + 1);
+            incarnation = incarnation.max(last + 1);
         }
-        node.me.generation = generation;
-        node.first_generation = generation;
+        node.me.incarnation = incarnation;
+        node.first_incarnation = incarnation;
         node.leaving = false;
         node.falsely_removed = false;
         node.falsely_suspects.clear();
@@ -88,23 +88,23 @@ impl World {
         if !self.plan.crash_is_noticed {
             return;
         }
-        let generation = self.nodes[gone].me.generation;
+        let incarnation = self.nodes[gone].me.incarnation;
         for node in 0..self.nodes.len() {
             if node != gone && self.network.is_open(node, gone) {
                 let after = after(&mut self.rng);
                 let notice = SimEvent::Notice {
                     node,
                     gone,
-                    generation,
+                    incarnation,
                 };
                 self.after(after, notice);
             }
         }
     }
 
-    pub(super) fn notice(&mut self, index: usize, gone: usize, generation: u64) {
+    pub(super) fn notice(&mut self, index: usize, gone: usize, incarnation: u64) {
         let current = self.nodes[gone].me.clone();
-        if current.generation == generation && self.nodes[gone].replica.is_none() {
+        if current.incarnation == incarnation && self.nodes[gone].replica.is_none() {
             self.input(index, Input::Refused { node: current });
         }
     }

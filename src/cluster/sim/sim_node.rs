@@ -23,7 +23,7 @@ pub(super) struct SimNode {
     /// The previous process, in its state when it ended.
     pub(super) remains: Option<Remains>,
     /// The first incarnation number of the running process.
-    pub(super) first_generation: u64,
+    pub(super) first_incarnation: u64,
     /// How far its clock is ahead of virtual time, in milliseconds.
     pub(super) skew: u64,
     /// Until when its process is stopped or its machine is suspended.
@@ -64,7 +64,7 @@ pub(super) struct SimNode {
 pub(super) struct Remains {
     replica: Replica,
     address: SocketAddr,
-    generations: RangeInclusive<u64>,
+    incarnations: RangeInclusive<u64>,
     ended_at: u64,
 }
 
@@ -75,11 +75,11 @@ impl SimNode {
             replica: None,
             me: Node {
                 address: ([127, 0, 0, 1], 4000 + index as u16).into(),
-                generation: 0,
+                incarnation: 0,
                 name: format!("node{name}").into(),
             },
             remains: None,
-            first_generation: 0,
+            first_incarnation: 0,
             skew,
             paused_until: 0,
             input_takes: 0,
@@ -107,20 +107,20 @@ impl SimNode {
         self.remains = self.replica.take().map(|replica| Remains {
             replica,
             address: self.me.address,
-            generations: self.first_generation..=self.me.generation,
+            incarnations: self.first_incarnation..=self.me.incarnation,
             ended_at: now,
         });
     }
 
     /// Returns the memory of the process that runs as this node, or did until a moment ago.
     pub(super) fn memory_of(&self, node: &Node) -> Option<&Replica> {
-        let incarnations = self.first_generation..=self.me.generation;
-        let is_it = self.me.address == node.address && incarnations.contains(&node.generation);
+        let incarnations = self.first_incarnation..=self.me.incarnation;
+        let is_it = self.me.address == node.address && incarnations.contains(&node.incarnation);
         let living = self.replica.as_ref().filter(|_| is_it);
         living.or_else(|| {
             let remains = self.remains.as_ref()?;
             let was =
-                remains.address == node.address && remains.generations.contains(&node.generation);
+                remains.address == node.address && remains.incarnations.contains(&node.incarnation);
             was.then_some(&remains.replica)
         })
     }

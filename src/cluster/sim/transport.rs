@@ -143,11 +143,11 @@ impl World {
         let Some(link) = self.link(from, to, id) else {
             return;
         };
-        let (sender, generation) = (link.from.clone(), link.to.generation);
+        let (sender, incarnation) = (link.from.clone(), link.to.incarnation);
         let ages = self.plan.link_rules.ages;
         let message = |age, message| Input::Message {
             from: sender.clone(),
-            to: generation,
+            to: incarnation,
             age: Duration::from_micros(if ages { age } else { 0 }),
             message,
         };

@@ -29,7 +29,7 @@ use crate::cluster::wire::{
 
 /// Returns the latest incarnation number that any of the peers has seen under this node's address
 /// or name.
-pub(crate) async fn last_generation(security: &Security, peers: &[String], hello: &Hello) -> u64 {
+pub(crate) async fn last_incarnation(security: &Security, peers: &[String], hello: &Hello) -> u64 {
     let mut asked = JoinSet::new();
     for peer in peers {
         let (security, peer, hello) = (security.clone(), peer.clone(), hello.clone());

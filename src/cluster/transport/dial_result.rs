@@ -42,7 +42,8 @@ impl Rejection {
         refusal: RefusalReason,
         details: &RefusalDetails,
     ) -> Self {
-        let is_elder = |node: &Node| (me.generation, me.address) < (node.generation, node.address);
+        let is_elder =
+            |node: &Node| (me.incarnation, me.address) < (node.incarnation, node.address);
         match (refusal, &details.rival) {
             (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => {
                 if rival.node.address == at {

@@ -38,7 +38,7 @@ pub(crate) async fn serve_connection(
     let mut bytes = BytesMut::new();
     // A new identity closes the connection: the next one starts with a new handshake.
     let mut identity = driver.identity();
-    let me = identity.borrow_and_update().generation;
+    let me = identity.borrow_and_update().incarnation;
     let admission = &driver.admission;
     let handshaken = tokio::select! {
         handshaken = timeout(HELLO_TIMEOUT, handshake(&driver, stream, &mut bytes)) => handshaken,
@@ -145,7 +145,7 @@ async fn handshake(
     stream.flush().await?;
     let welcome = matches!(reply, HelloReply::Welcome { .. });
     // Incarnation number 0 only asks which incarnation was seen.
-    Ok((welcome && hello.node.generation > 0).then_some((stream, hello)))
+    Ok((welcome && hello.node.incarnation > 0).then_some((stream, hello)))
 }
 
 /// One link after the handshake.

@@ -48,7 +48,7 @@ use crate::cluster::wire::WireError;
 use crate::sync::{read, write};
 
 pub(super) use address::{Lookup, look_up};
-pub(super) use dial::{dial, last_generation};
+pub(super) use dial::{dial, last_incarnation};
 pub(super) use dial_result::{DialResult, Rejection};
 pub(super) use handshaking::Handshaking;
 pub(super) use inbox::Arrival;

@@ -246,7 +246,7 @@ mod tests {
         let listener = socket.listen(1).unwrap();
         let to = Node {
             address: listener.local_addr().unwrap(),
-            generation: 1,
+            incarnation: 1,
             name: "node2".into(),
         };
         let stream = open(to.address).await.unwrap();

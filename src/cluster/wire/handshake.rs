@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::copies::Copies;
-use crate::cluster::replica::node::{GENERATION_MAX, Node};
+use crate::cluster::replica::node::{INCARNATION_MAX, Node};
 use crate::cluster::wire::{WireError, frame, put};
 
 /// A version of the protocol that this crate supports.
@@ -239,7 +239,7 @@ pub(super) fn check_node(node: &Node) -> Result<(), WireError> {
     let fits = is_node_name(&node.name)
         && node.address.port() != 0
         && !node.address.ip().is_unspecified()
-        && node.generation <= GENERATION_MAX;
+        && node.incarnation <= INCARNATION_MAX;
     if fits {
         Ok(())
     } else {
@@ -276,7 +276,7 @@ mod tests {
     fn hello() -> Hello {
         let node = Node {
             address: ([127, 0, 0, 1], 4000).into(),
-            generation: 7,
+            incarnation: 7,
             name: "node1".into(),
         };
         Hello::new("shop", node, 9, Copies::All)
@@ -328,7 +328,7 @@ mod tests {
             |node| node.name = "x".repeat(NAME_MAX + 1).into(),
             |node| node.address.set_port(0),
             |node| node.address.set_ip([0, 0, 0, 0].into()),
-            |node| node.generation = u64::MAX,
+            |node| node.incarnation = u64::MAX,
         ];
         for spoil in cases {
             let mut bad = hello();

@@ -123,7 +123,7 @@ fn keyed(stored: StoredEntry) -> KeyedEntry {
 fn survivor(member: Member) -> SnapshotSurvivor {
     let Member {
         name,
-        generation,
+        incarnation: generation,
         leaving,
     } = member;
     SnapshotSurvivor {
@@ -141,7 +141,7 @@ fn member(survivor: SnapshotSurvivor) -> Member {
     } = survivor;
     Member {
         name,
-        generation,
+        incarnation: generation,
         leaving,
     }
 }

@@ -26,8 +26,8 @@ impl Engine {
         if let Some(peer) = known.and_then(|peer| self.cluster.peers.get_mut(peer)) {
             peer.departed = true;
             peer.down = Some(DownCause::Left);
-        } else if let Some((generation, lost_at)) = self.missing.get(&from.name).copied()
-            && generation == from.generation
+        } else if let Some((incarnation, lost_at)) = self.missing.get(&from.name).copied()
+            && incarnation == from.incarnation
         {
             self.missing.remove(&from.name);
             self.note_departed(from.name.clone());

@@ -56,7 +56,7 @@ impl Engine {
         {
             let me = self.cluster.me.next_incarnation();
             // The stored members are outdated, and would exclude this node again.
-            let seed = self.settings.seed.wrapping_add(me.generation);
+            let seed = self.settings.seed.wrapping_add(me.incarnation);
             self.membership = Membership::new(me.clone(), seed);
             self.timers.clear();
             self.rejoin(now, me);
@@ -68,20 +68,21 @@ impl Engine {
     /// continues in one above it.
     pub(super) fn outlives(&mut self, now: Timestamp, removed: &[Node]) -> bool {
         let me = &self.cluster.me;
-        let is_later = |node: &&Node| node.address == me.address && node.generation > me.generation;
+        let is_later =
+            |node: &&Node| node.address == me.address && node.incarnation > me.incarnation;
         let later = removed.iter().filter(is_later);
-        let latest = later.map(|node| node.generation).max();
-        let before = me.generation;
+        let latest = later.map(|node| node.incarnation).max();
+        let before = me.incarnation;
         if let Some(latest) = latest {
             self.renew_above(now, latest);
         }
-        self.cluster.me.generation != before
+        self.cluster.me.incarnation != before
     }
 
     /// Handles another process seen in this incarnation number under this node's name or address.
     pub(super) fn renew_above(&mut self, now: Timestamp, seen: u64) {
         let is_in = self.quarantined_until.is_none() && self.excluded.is_none();
-        if seen >= self.cluster.me.generation && seen <= SEEN_MAX && is_in {
+        if seen >= self.cluster.me.incarnation && seen <= SEEN_MAX && is_in {
             let me = self.membership.renew_above(seen);
             self.rejoin(now, me);
         }

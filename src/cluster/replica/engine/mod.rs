@@ -195,7 +195,7 @@ impl Engine {
             }
             Input::Refused { node } => self.handle_refused(now, node),
             Input::Outlook(outlook) => self.readiness.set_outlook(outlook, &mut self.cluster),
-            Input::Seen { generation } => self.renew_above(now, generation),
+            Input::Seen { incarnation } => self.renew_above(now, incarnation),
             Input::Rival { node } => self.rival(now, node),
             Input::Paused => self.fence(now, table),
             Input::Timeout => self.timeout(now, table),
@@ -219,7 +219,7 @@ impl Engine {
 
     /// Returns `true` if a message to this incarnation counts.
     const fn is_meant(&self, to: u64) -> bool {
-        to == self.cluster.me.generation
+        to == self.cluster.me.incarnation
     }
 
     /// Returns when [`Input::Timeout`] is due.

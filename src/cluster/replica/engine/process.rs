@@ -139,7 +139,7 @@ impl Engine {
         if departed {
             self.note_departed(name);
         } else if self.missing.len() < PEERS_MAX {
-            self.missing.insert(name, (node.generation, now));
+            self.missing.insert(name, (node.incarnation, now));
         }
     }
 

@@ -55,7 +55,7 @@ impl Engine {
         let Some(silent) = self.cluster.peers.get_mut(peer) else {
             return true;
         };
-        let age = |node: &Node| (node.generation, node.address);
+        let age = |node: &Node| (node.incarnation, node.address);
         let last_silent_at = self.silent.get(&silent.node.address);
         let most = if last_silent_at.is_some_and(|at| now.since(*at) < SILENT_FOR) {
             UNANSWERED_AGAIN

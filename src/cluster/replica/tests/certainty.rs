@@ -275,13 +275,13 @@ fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
     let name = lab.nodes[1].0.name.clone();
     let double = Node {
         name,
-        generation: 9,
+        incarnation: 9,
         ..lab.nodes[3].0.clone()
     };
     lab.nodes[3].0 = double;
     lab.nodes[3].1 = replica(3, |settings| {
         settings.me.name = node(1).name;
-        settings.me.generation = 9;
+        settings.me.incarnation = 9;
     });
     let join = |lab: &mut ReplicaLab, pairs: &[(usize, usize)]| {
         for (one, other) in pairs {
@@ -321,8 +321,8 @@ fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
 
 #[test]
 fn a_node_that_serves_alone_yields_to_an_older_one_of_its_name() {
-    let [elder, younger] = [0, 10].map(|generation| Node {
-        generation,
+    let [elder, younger] = [0, 10].map(|incarnation| Node {
+        incarnation,
         name: node(0).name,
         ..node(9)
     });

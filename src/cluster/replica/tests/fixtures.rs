@@ -25,7 +25,7 @@ pub(super) const fn another(view: ViewId) -> ViewId {
 pub(super) fn node(number: u16) -> Node {
     Node {
         address: ([127, 0, 0, 1], 4000 + number).into(),
-        generation: 1,
+        incarnation: 1,
         name: format!("node{number}").into(),
     }
 }

@@ -264,7 +264,7 @@ pub(super) fn kill(lab: &mut ReplicaLab, gone: usize) {
 /// Its next life begins, with nothing.
 fn revive(lab: &mut ReplicaLab, gone: usize) {
     let me = Node {
-        generation: lab.nodes[gone].0.generation + 1,
+        incarnation: lab.nodes[gone].0.incarnation + 1,
         ..lab.nodes[gone].0.clone()
     };
     let settings = Settings {

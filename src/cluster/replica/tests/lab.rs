@@ -137,7 +137,7 @@ impl ReplicaLab {
         });
         let input = Input::Message {
             from: sender.clone(),
-            to: node.generation,
+            to: node.incarnation,
             age: Duration::ZERO,
             message,
         };

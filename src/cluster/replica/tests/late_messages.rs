@@ -8,7 +8,7 @@ use super::*;
 fn messages_to_a_former_incarnation_do_not_count() {
     let mut lab = ReplicaLab::cluster(2);
     lab.commit(0, 1, key(1), &born("a", "1"));
-    let (from, to) = (lab.nodes[0].0.clone(), lab.nodes[1].0.generation);
+    let (from, to) = (lab.nodes[0].0.clone(), lab.nodes[1].0.incarnation);
     for (to, counts) in [(to - 1, false), (to, true)] {
         let write = message::Write {
             seq: 77,

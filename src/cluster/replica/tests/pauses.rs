@@ -90,10 +90,10 @@ fn a_node_that_serves_alone_goes_on_when_its_clock_is_set() {
 #[test]
 fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
     let mut lab = ReplicaLab::strangers(2);
-    lab.input(1, Input::Seen { generation: 500 });
-    assert_eq!(lab.nodes[1].0.generation, 501);
-    lab.input(1, Input::Seen { generation: 500 });
-    assert_eq!(lab.nodes[1].0.generation, 501, "that is known");
+    lab.input(1, Input::Seen { incarnation: 500 });
+    assert_eq!(lab.nodes[1].0.incarnation, 501);
+    lab.input(1, Input::Seen { incarnation: 500 });
+    assert_eq!(lab.nodes[1].0.incarnation, 501, "that is known");
     link_all(&mut lab);
     lab.run(secs(3));
     assert!((0..2).all(|index| lab.replica(index).is_ready()));
@@ -105,14 +105,14 @@ fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
 fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
     let mut lab = ReplicaLab::strangers(2);
     let mut before = lab.nodes[1].0.clone();
-    before.generation = 500;
+    before.incarnation = 500;
     lab.deliver(0, 1, removal_of(before));
     lab.carry();
-    assert_eq!(lab.nodes[1].0.generation, 501);
+    assert_eq!(lab.nodes[1].0.incarnation, 501);
     // No clock is that far ahead: the number is from a faulty member.
     before = lab.nodes[1].0.clone();
-    before.generation = u64::MAX >> 1;
+    before.incarnation = u64::MAX >> 1;
     lab.deliver(0, 1, removal_of(before));
     lab.carry();
-    assert_eq!(lab.nodes[1].0.generation, 501);
+    assert_eq!(lab.nodes[1].0.incarnation, 501);
 }

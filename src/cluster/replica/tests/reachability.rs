@@ -178,10 +178,10 @@ fn a_late_farewell_of_an_earlier_process_does_not_hide_a_failure() {
     let node = failed.clone();
     lab.input(0, Input::Refused { node });
     assert!(lab.replica(0).is_divided(), "a member is missing");
-    let to = lab.nodes[0].0.generation;
-    for (generation, is_divided) in [(failed.generation - 1, true), (failed.generation, false)] {
+    let to = lab.nodes[0].0.incarnation;
+    for (incarnation, is_divided) in [(failed.incarnation - 1, true), (failed.incarnation, false)] {
         let from = Node {
-            generation,
+            incarnation,
             ..failed.clone()
         };
         let leave = Input::Message {
@@ -191,7 +191,11 @@ fn a_late_farewell_of_an_earlier_process_does_not_hide_a_failure() {
             message: Message::Leave,
         };
         lab.input(0, leave);
-        assert_eq!(lab.replica(0).is_divided(), is_divided, "from {generation}");
+        assert_eq!(
+            lab.replica(0).is_divided(),
+            is_divided,
+            "from {incarnation}"
+        );
     }
 }
 

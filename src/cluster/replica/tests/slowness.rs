@@ -162,7 +162,7 @@ fn a_change_of_the_view_does_not_send_writes_again_that_a_holder_has() {
 fn a_refused_write_is_sent_again_when_the_views_agree() {
     let lab = ReplicaLab::cluster(2);
     let stranger = Node {
-        generation: 77,
+        incarnation: 77,
         ..node(9)
     };
     let write = Message::Write(message::Write {
@@ -176,7 +176,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
     let (receiver, replica) = &lab.nodes[0];
     let input = Input::Message {
         from: stranger.clone(),
-        to: receiver.generation,
+        to: receiver.incarnation,
         age: Duration::ZERO,
         message: write,
     };

@@ -31,10 +31,10 @@ fn meet(lab: &mut ReplicaLab) {
     assert!(lab.replica(0).is_ready());
 }
 
-fn survivor(generation: u64, leaving: bool) -> SurvivingMember {
+fn survivor(incarnation: u64, leaving: bool) -> SurvivingMember {
     SurvivingMember {
         name: "node1".to_owned(),
-        generation,
+        incarnation,
         leaving,
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 fn node(number: u16) -> Node {
     Node {
         address: ([127, 0, 0, 1], 4000 + number).into(),
-        generation: 1,
+        incarnation: 1,
         name: format!("node{number}").into(),
     }
 }

@@ -3,10 +3,10 @@ use crate::cluster::wire::{Segment, SegmentKind, decode};
 
 use super::*;
 
-fn node(generation: u64) -> Node {
+fn node(incarnation: u64) -> Node {
     Node {
         address: ([127, 0, 0, 1], 4000).into(),
-        generation,
+        incarnation,
         name: "node1".into(),
     }
 }
@@ -17,9 +17,9 @@ fn send_queue() -> SendQueue {
     send_queue
 }
 
-fn put(send_queue: &SendQueue, generation: u64, message: &Message) {
+fn put(send_queue: &SendQueue, incarnation: u64, message: &Message) {
     let mut encoder = MessageEncoder::default();
-    let to = node(generation);
+    let to = node(incarnation);
     send_queue.put(&to, message, &mut encoder).unwrap();
 }
 

@@ -332,9 +332,9 @@ fn verdict() -> impl Strategy<Value = UpdateStatus> {
 pub(super) fn node() -> impl Strategy<Value = Node> {
     let address = (any::<std::net::IpAddr>(), 1..u16::MAX).prop_map(Into::into);
     (address, 0..=u64::MAX >> 1, "[A-Za-z0-9_]{1,32}")
-        .prop_map(|(address, generation, name)| Node {
+        .prop_map(|(address, incarnation, name)| Node {
             address,
-            generation,
+            incarnation,
             name: name.into(),
         })
         .prop_filter("an address", |node| !node.address.ip().is_unspecified())

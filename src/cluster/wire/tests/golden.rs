@@ -25,12 +25,12 @@ type Golden = Vec<(Message, &'static str)>;
 fn membership_and_events() -> Golden {
     let node = |port, name: &str| Node {
         address: ([127, 0, 0, 1], port).into(),
-        generation: 1_700_000_000_000,
+        incarnation: 1_700_000_000_000,
         name: name.into(),
     };
     let six = Node {
         address: (std::net::Ipv6Addr::LOCALHOST, 4002).into(),
-        generation: 3,
+        incarnation: 3,
         name: "c".into(),
     };
     vec![
@@ -328,7 +328,7 @@ fn rotated() -> KeyedEntry {
 fn the_format_of_introductions_stands_still() {
     let node = Node {
         address: ([127, 0, 0, 1], 4000).into(),
-        generation: 1_700_000_000_000,
+        incarnation: 1_700_000_000_000,
         name: "node1".into(),
     };
     let mut bytes = Vec::new();

@@ -134,7 +134,7 @@ fn contents_that_break_a_replica_are_refused() {
         view: VIEW,
         members: vec![Node {
             address: ([127, 0, 0, 1], 4000).into(),
-            generation: 1,
+            incarnation: 1,
             name: "no route".into(),
         }],
         removed: Vec::new(),
