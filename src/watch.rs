@@ -27,7 +27,7 @@ pub struct SessionWatch {
 
 impl SessionWatch {
     /// Waits for a change of the session: written, rotated, ended or expired since the watch began
-    /// or the last call returned. It may also return without one, so read the session afterwards.
+    /// or the last call returned. It may also return without one, so read the session afterward.
     ///
     /// # Cancel safety
     ///

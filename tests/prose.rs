@@ -1,5 +1,6 @@
-//! Style of the prose: the words and the spelling of comments and documentation and the length of
-//! lines, in the library, its tests, examples and benchmarks, and the messages of log lines in `src`.
+//! Style of the prose: the words and the spelling of comments and documentation, and the length of
+//! their lines, in the library, its tests, examples and benchmarks, and the messages of log lines
+//! in `src`.
 //!
 //! It reads the comments of Rust and Lua files and the text of Markdown files, and lists every
 //! violation with its file and line. It does not check grammar, identifiers, string literals or

@@ -43,7 +43,7 @@ use crate::store::SessionStore;
 /// ended on all of them permanently. A node that has not caught up, or may have been cut off,
 /// returns [`NotReady`](crate::StoreErrorKind::NotReady) rather than a stale answer.
 ///
-/// During a network partition the two sides do not agree: both serve, and merge afterwards.
+/// During a network partition the two sides do not agree: both serve, and merge afterward.
 /// Sessions that are only in memory are lost when all nodes stop.
 ///
 /// This is a handle of one node; clones refer to the same node. The node stops abruptly when the

@@ -242,7 +242,7 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// When this returns, every session whose login was answered before the call is permanently
     /// invalid on every node. A session whose login is concurrent with the call is deleted as well,
-    /// or it is in the list afterwards and the next call deletes it. In a partition each side
+    /// or it is in the list afterward and the next call deletes it. In a partition each side
     /// deletes the sessions that it can see, and those of the other side are deleted when the
     /// partition heals.
     ///

@@ -461,7 +461,7 @@ fn a_rolling_restart_under_load_fails_no_request() {
     assert!(requests.into_inner() > 100);
 }
 
-/// K-04, small: a node that was stopped during a logout does not serve the session afterwards.
+/// K-04, small: a node that was stopped during a logout does not serve the session afterward.
 #[test]
 fn a_node_that_was_stopped_wakes_up_to_the_truth() {
     let [n1, n2] = cluster(&[]);

@@ -39,9 +39,9 @@ pub(crate) struct Proxy {
 
 struct State {
     target: Mutex<Option<SocketAddr>>,
-    /// Towards the node, and back.
+    /// Toward the node, and back.
     tricks: Mutex<[Trick; 2]>,
-    /// What went towards the node, and back, by connection.
+    /// What went toward the node, and back, by connection.
     recorded: Mutex<Vec<[Vec<u8>; 2]>>,
     ended: AtomicUsize,
     cut: Notify,
@@ -71,8 +71,8 @@ impl Proxy {
     }
 
     /// From the next connection on.
-    pub(crate) fn trick(&self, towards: Trick, back: Trick) {
-        *self.state.tricks.lock().unwrap() = [towards, back];
+    pub(crate) fn trick(&self, toward: Trick, back: Trick) {
+        *self.state.tricks.lock().unwrap() = [toward, back];
     }
 
     /// Ends the connections that there are.
@@ -80,7 +80,7 @@ impl Proxy {
         self.state.cut.notify_waiters();
     }
 
-    /// What has gone towards the node, and back, by connection.
+    /// What has gone toward the node, and back, by connection.
     pub(crate) fn recorded(&self) -> Vec<[Vec<u8>; 2]> {
         self.state.recorded.lock().unwrap().clone()
     }
@@ -121,7 +121,7 @@ async fn carry(dialer: TcpStream, state: Arc<State>) {
         recorded.push(Default::default());
         recorded.len() - 1
     };
-    let [towards, back] = *state.tricks.lock().unwrap();
+    let [toward, back] = *state.tricks.lock().unwrap();
     let (from_dialer, to_dialer) = dialer.into_split();
     let (from_node, to_node) = node.into_split();
     let record = |way: usize| {
@@ -130,7 +130,7 @@ async fn carry(dialer: TcpStream, state: Arc<State>) {
     };
     // Whichever direction ends first ends both, as a broken connection does.
     tokio::select! {
-        () = pump(from_dialer, to_node, towards, record(0)) => {}
+        () = pump(from_dialer, to_node, toward, record(0)) => {}
         () = pump(from_node, to_dialer, back, record(1)) => {}
         () = state.cut.notified() => {}
     }

@@ -16,9 +16,9 @@ impl RequestSession {
     pub(crate) async fn delete(self: Arc<Self>) -> Result<bool, SessionError> {
         let _lock = self.commit_lock().await;
         match self.current().await {
-            // Another request has logged a user in: it is not this request's session any more. Later
-            // writes are refused as before, because the cookie of a new session would replace the
-            // one that the login has set.
+            // Another request has logged a user in, so the session is no longer this request's.
+            // Later writes are refused as before: the cookie of a new session would replace the one
+            // that the login has set.
             Err(error) if error.kind() == SessionErrorKind::Superseded => return Ok(false),
             Err(error) if error.kind() != SessionErrorKind::Invalidated => return Err(error),
             _ => {}

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::ser::{Impossible, Serializer};
 
 use crate::session::codec::EncodeError;
-use crate::session::codec::output::{Json, Result, too_large};
+use crate::session::codec::output::{EncodeResult, Json, too_large};
 
 /// The position of a key.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl<'a> MapKey<'a> {
 /// Keys that are written between quotation marks and read back from there.
 macro_rules! quoted {
     ($($method:ident($type:ty)),+ $(,)?) => {$(
-        fn $method(self, value: $type) -> Result {
+        fn $method(self, value: $type) -> EncodeResult {
             self.0.put(b"\"")?;
             self.0.plain().$method(value).map_err(too_large)?;
             self.0.put(b"\"")
@@ -32,7 +32,7 @@ macro_rules! quoted {
 /// Keys that do not read back.
 macro_rules! refused {
     ($($method:ident($($type:ty),*) -> $ok:ty),+ $(,)?) => {$(
-        fn $method(self, $(_: $type),*) -> Result<$ok> {
+        fn $method(self, $(_: $type),*) -> EncodeResult<$ok> {
             Err(EncodeError::Key)
         }
     )+};
@@ -81,35 +81,46 @@ impl Serializer for MapKey<'_> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> NoKey,
     }
 
-    fn serialize_char(self, value: char) -> Result {
+    fn serialize_char(self, value: char) -> EncodeResult {
         self.0.plain().serialize_char(value).map_err(too_large)
     }
 
-    fn serialize_str(self, value: &str) -> Result {
+    fn serialize_str(self, value: &str) -> EncodeResult {
         self.0.put_str(value)
     }
 
-    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result {
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> EncodeResult {
         self.0.put_display(value)
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> EncodeResult {
         self.0.put_str(variant)
     }
 
     /// A newtype is its inside. (An option is not: `Some("")` and `None` need two keys.)
-    fn serialize_newtype_struct<T>(self, _: &'static str, value: &T) -> Result
+    fn serialize_newtype_struct<T>(self, _: &'static str, value: &T) -> EncodeResult
     where
         T: Serialize + ?Sized,
     {
         value.serialize(self)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result {
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> EncodeResult {
         Err(EncodeError::Key)
     }
 
-    fn serialize_newtype_variant<T>(self, _: &'static str, _: u32, _: &'static str, _: &T) -> Result
+    fn serialize_newtype_variant<T>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> EncodeResult
     where
         T: Serialize + ?Sized,
     {

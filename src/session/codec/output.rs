@@ -18,10 +18,10 @@ pub(super) struct Json {
     wrappers: usize,
 }
 
-pub(super) type Result<T = ()> = std::result::Result<T, EncodeError>;
+pub(super) type EncodeResult<T = ()> = Result<T, EncodeError>;
 
 impl Json {
-    pub(super) fn new(tag: u8, max_bytes: usize) -> Result<Self> {
+    pub(super) fn new(tag: u8, max_bytes: usize) -> EncodeResult<Self> {
         let mut json = Self {
             out: Bounded::new(max_bytes),
             depth: 0,
@@ -35,7 +35,7 @@ impl Json {
         self.out.into_bytes()
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Result {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> EncodeResult {
         self.out.write_all(bytes).map_err(too_large)
     }
 
@@ -45,7 +45,7 @@ impl Json {
     }
 
     /// Writes a text between quotation marks.
-    pub(super) fn put_str(&mut self, text: &str) -> Result {
+    pub(super) fn put_str(&mut self, text: &str) -> EncodeResult {
         if !stands_for_itself(text) {
             return self.plain().serialize_str(text).map_err(too_large);
         }
@@ -55,7 +55,7 @@ impl Json {
     }
 
     /// Writes the text of a `Display` between quotation marks.
-    pub(super) fn put_display<T: fmt::Display + ?Sized>(&mut self, value: &T) -> Result {
+    pub(super) fn put_display<T: fmt::Display + ?Sized>(&mut self, value: &T) -> EncodeResult {
         let mut text = BoundedText::new(self.out.room());
         match write!(text, "{value}") {
             Ok(()) => self.put_str(text.as_str()),
@@ -70,7 +70,7 @@ impl Json {
     }
 
     /// Counts `brackets` more open brackets.
-    pub(super) fn descend(&mut self, brackets: usize) -> Result {
+    pub(super) fn descend(&mut self, brackets: usize) -> EncodeResult {
         self.depth += brackets;
         if self.depth > DEPTH_MAX {
             return Err(EncodeError::TooDeep);
@@ -84,7 +84,7 @@ impl Json {
     }
 
     /// Counts one more open option or newtype.
-    pub(super) fn enter_wrapper(&mut self) -> Result {
+    pub(super) fn enter_wrapper(&mut self) -> EncodeResult {
         self.wrappers += 1;
         if self.wrappers > WRAPPERS_MAX {
             return Err(EncodeError::TooDeep);

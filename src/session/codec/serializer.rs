@@ -10,7 +10,7 @@ use serde::ser::{
 
 use crate::session::codec::EncodeError;
 use crate::session::codec::key::MapKey;
-use crate::session::codec::output::{Json, Result, too_large};
+use crate::session::codec::output::{EncodeResult, Json, too_large};
 
 /// An array or an object being written.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(super) struct Compound<'a> {
 }
 
 impl Json {
-    fn open(&mut self, open: &[u8], close: &'static [u8]) -> Result<Compound<'_>> {
+    fn open(&mut self, open: &[u8], close: &'static [u8]) -> EncodeResult<Compound<'_>> {
         self.descend(close.len())?;
         self.put(open)?;
         Ok(Compound {
@@ -37,7 +37,7 @@ impl Json {
         variant: &'static str,
         open: &[u8],
         close: &'static [u8],
-    ) -> Result<Compound<'_>> {
+    ) -> EncodeResult<Compound<'_>> {
         self.put(b"{")?;
         self.put_str(variant)?;
         self.put(b":")?;
@@ -45,7 +45,7 @@ impl Json {
     }
 
     /// Writes the value inside an option or a newtype.
-    fn wrapped<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+    fn wrapped<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.enter_wrapper()?;
         value.serialize(&mut *self)?;
         self.leave_wrapper();
@@ -56,7 +56,7 @@ impl Json {
 /// Values that `serde_json` writes in the required form.
 macro_rules! plain {
     ($($method:ident($type:ty)),+ $(,)?) => {$(
-        fn $method(self, value: $type) -> Result {
+        fn $method(self, value: $type) -> EncodeResult {
             self.plain().$method(value).map_err(too_large)
         }
     )+};
@@ -89,37 +89,37 @@ impl<'a> Serializer for &'a mut Json {
         serialize_unit_struct(&'static str),
     }
 
-    fn serialize_f32(self, value: f32) -> Result {
+    fn serialize_f32(self, value: f32) -> EncodeResult {
         if !value.is_finite() {
             return Err(EncodeError::NotFinite);
         }
         self.plain().serialize_f32(value).map_err(too_large)
     }
 
-    fn serialize_f64(self, value: f64) -> Result {
+    fn serialize_f64(self, value: f64) -> EncodeResult {
         if !value.is_finite() {
             return Err(EncodeError::NotFinite);
         }
         self.plain().serialize_f64(value).map_err(too_large)
     }
 
-    fn serialize_str(self, value: &str) -> Result {
+    fn serialize_str(self, value: &str) -> EncodeResult {
         self.put_str(value)
     }
 
     /// An array of numbers, the form from which byte buffers read back.
-    fn serialize_bytes(self, value: &[u8]) -> Result {
+    fn serialize_bytes(self, value: &[u8]) -> EncodeResult {
         self.descend(1)?;
         self.plain().serialize_bytes(value).map_err(too_large)?;
         self.ascend(1);
         Ok(())
     }
 
-    fn serialize_none(self) -> Result {
+    fn serialize_none(self) -> EncodeResult {
         self.serialize_unit()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> EncodeResult {
         let start = self.as_bytes().len();
         self.wrapped(value)?;
         if self.as_bytes().get(start..) == Some(b"null") {
@@ -128,15 +128,20 @@ impl<'a> Serializer for &'a mut Json {
         Ok(())
     }
 
-    fn serialize_unit(self) -> Result {
+    fn serialize_unit(self) -> EncodeResult {
         self.put(b"null")
     }
 
-    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result {
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> EncodeResult {
         self.put_str(variant)
     }
 
-    fn serialize_newtype_struct<T>(self, _: &'static str, value: &T) -> Result
+    fn serialize_newtype_struct<T>(self, _: &'static str, value: &T) -> EncodeResult
     where
         T: Serialize + ?Sized,
     {
@@ -149,7 +154,7 @@ impl<'a> Serializer for &'a mut Json {
         _: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result
+    ) -> EncodeResult
     where
         T: Serialize + ?Sized,
     {
@@ -158,15 +163,15 @@ impl<'a> Serializer for &'a mut Json {
         object.close()
     }
 
-    fn serialize_seq(self, _: Option<usize>) -> Result<Compound<'a>> {
+    fn serialize_seq(self, _: Option<usize>) -> EncodeResult<Compound<'a>> {
         self.open(b"[", b"]")
     }
 
-    fn serialize_tuple(self, _: usize) -> Result<Compound<'a>> {
+    fn serialize_tuple(self, _: usize) -> EncodeResult<Compound<'a>> {
         self.open(b"[", b"]")
     }
 
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Compound<'a>> {
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> EncodeResult<Compound<'a>> {
         self.open(b"[", b"]")
     }
 
@@ -176,15 +181,15 @@ impl<'a> Serializer for &'a mut Json {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Compound<'a>> {
+    ) -> EncodeResult<Compound<'a>> {
         self.open_variant(variant, b"[", b"]}")
     }
 
-    fn serialize_map(self, _: Option<usize>) -> Result<Compound<'a>> {
+    fn serialize_map(self, _: Option<usize>) -> EncodeResult<Compound<'a>> {
         self.open(b"{", b"}")
     }
 
-    fn serialize_struct(self, name: &'static str, _: usize) -> Result<Compound<'a>> {
+    fn serialize_struct(self, name: &'static str, _: usize) -> EncodeResult<Compound<'a>> {
         if name == RAW_VALUE {
             return Err(EncodeError::Raw);
         }
@@ -197,17 +202,17 @@ impl<'a> Serializer for &'a mut Json {
         _: u32,
         variant: &'static str,
         _: usize,
-    ) -> Result<Compound<'a>> {
+    ) -> EncodeResult<Compound<'a>> {
         self.open_variant(variant, b"{", b"}}")
     }
 
-    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result {
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> EncodeResult {
         self.put_display(value)
     }
 }
 
 impl Compound<'_> {
-    fn separate(&mut self) -> Result {
+    fn separate(&mut self) -> EncodeResult {
         if self.is_empty {
             self.is_empty = false;
             return Ok(());
@@ -215,19 +220,19 @@ impl Compound<'_> {
         self.json.put(b",")
     }
 
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.separate()?;
         value.serialize(&mut *self.json)
     }
 
-    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> EncodeResult {
         self.separate()?;
         self.json.put_str(name)?;
         self.json.put(b":")?;
         value.serialize(&mut *self.json)
     }
 
-    fn close(self) -> Result {
+    fn close(self) -> EncodeResult {
         self.json.ascend(self.close.len());
         self.json.put(self.close)
     }
@@ -240,11 +245,11 @@ macro_rules! array {
             type Ok = ();
             type Error = EncodeError;
 
-            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+            fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
                 self.element(value)
             }
 
-            fn end(self) -> Result {
+            fn end(self) -> EncodeResult {
                 self.close()
             }
         }
@@ -265,14 +270,14 @@ macro_rules! object {
             type Ok = ();
             type Error = EncodeError;
 
-            fn serialize_field<T>(&mut self, name: &'static str, value: &T) -> Result
+            fn serialize_field<T>(&mut self, name: &'static str, value: &T) -> EncodeResult
             where
                 T: Serialize + ?Sized,
             {
                 self.field(name, value)
             }
 
-            fn end(self) -> Result {
+            fn end(self) -> EncodeResult {
                 self.close()
             }
         }
@@ -288,17 +293,17 @@ impl SerializeMap for Compound<'_> {
     type Ok = ();
     type Error = EncodeError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> EncodeResult {
         self.separate()?;
         key.serialize(MapKey::new(self.json))
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> EncodeResult {
         self.json.put(b":")?;
         value.serialize(&mut *self.json)
     }
 
-    fn end(self) -> Result {
+    fn end(self) -> EncodeResult {
         self.close()
     }
 }

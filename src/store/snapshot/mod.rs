@@ -4,7 +4,7 @@
 //! A [`SnapshotStore`] wraps a store whose sessions are in memory. A file is written atomically: it
 //! is complete or absent. Damage is detected; the damaged file is quarantined, and the intact part
 //! is used. A file is consumed when it is read, so that no later crash restores a session that has
-//! ended since, or a secret that was rotated. The downtime counts towards every session's timeouts.
+//! ended since, or a secret that was rotated. The downtime counts toward every session's timeouts.
 //! The file holds roots and hashes, never ids.
 //!
 //! A node of a cluster that stops before others names those in its file. The file may still contain

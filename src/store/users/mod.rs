@@ -10,7 +10,7 @@
 //! nor ended.
 //!
 //! Two concurrent calls are safe in any order: a session whose login is concurrent with
-//! [`end_user`] is ended, or it is in the list afterwards.
+//! [`end_user`] is ended, or it is in the list afterward.
 
 mod end;
 mod excess;
