@@ -595,7 +595,9 @@ fn types(source: &str) -> impl Iterator<Item = String> {
             "}" => {
                 braces.pop();
             }
-            "enum" | "struct" | "trait" | "type" | "union" if braces.iter().all(|open| *open) => {
+            "enum" | "struct" | "trait" | "type" | "union"
+                if braces.iter().all(|open| *open) && is_word(&pair[1]) =>
+            {
                 found.push(pair[1].clone());
             }
             _ => {}
