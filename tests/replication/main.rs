@@ -520,6 +520,29 @@ async fn large_sessions_are_replicated_and_larger_ones_refused() {
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::TooLarge);
 }
 
+/// What no other node would accept is refused before it is stored, and breaks no link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn more_attributes_than_other_nodes_accept_are_refused() {
+    let [one, two] = cluster(["node1", "node2"]).await;
+    let key = create(&one, "1").await;
+    let fill = |count: usize| {
+        let mut changes = Changes::default();
+        for number in 0..count {
+            let name = format!("a{number}");
+            changes.insert(name.as_str().into(), Value::from_bytes(*b"1"));
+        }
+        changes
+    };
+    let base = one.load(&key, None).await.unwrap().into_live().unwrap();
+    let refused = one.commit(&key, Some(&base), fill(1 << 15)).await;
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::TooLarge);
+    let outcome = one.commit(&key, Some(&base), fill((1 << 15) - 1)).await;
+    assert!(matches!(outcome, Ok(Outcome::Committed(_))), "{outcome:?}");
+    let found = two.load(&key, None).await.unwrap().into_live().unwrap();
+    assert_eq!(found.attributes().count(), 1 << 15);
+    assert_eq!(one.status().members.len(), 2);
+}
+
 #[tokio::test]
 async fn a_node_that_cannot_start_says_what_to_do() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();

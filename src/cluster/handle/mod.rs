@@ -138,7 +138,7 @@ impl ClusterHandle {
         base: Option<&Arc<Record>>,
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
-        check_names(base.map(Arc::as_ref), changes)?;
+        check_attributes(base.map(Arc::as_ref), changes)?;
         let _turn = self.large_writes.turn(changes.payload_bytes()).await?;
         let op = self.driver.next_op();
         let now = self.driver.now_checked();
@@ -290,20 +290,25 @@ impl Drop for ClusterHandle {
     }
 }
 
-/// Rejects names that other nodes would not accept, and more attributes than these accept, before
-/// anything is changed. Concurrent requests that add attributes have room for as many again.
-fn check_names(base: Option<&Record>, changes: &Changes) -> Result<(), StoreError> {
-    let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
-    let is_new = |name: &Name| base.is_none_or(|base| base.entry(name).is_none());
+/// Rejects names and numbers of attributes that other nodes would not accept, before anything is
+/// changed.
+fn check_attributes(base: Option<&Record>, changes: &Changes) -> Result<(), StoreError> {
     let names = || changes.writes().iter().map(|(name, _)| name);
-    let there = base.map_or(0, |base| base.entries().len());
-    let is_crowded = there + changes.writes().len() > ATTRIBUTES_MAX / 2
-        && there + names().filter(|name| is_new(name)).count() > ATTRIBUTES_MAX / 2;
+    let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
+    let stored = base.map_or(0, |base| base.entries().len());
+    let is_new = |name: &&Name| base.is_none_or(|base| base.entry(name).is_none());
+    // New names are counted only if they decide.
+    let is_crowded = stored + changes.writes().len() > WRITTEN_ATTRIBUTES_MAX
+        && stored + names().filter(is_new).count() > WRITTEN_ATTRIBUTES_MAX;
     if names().any(is_long) || is_crowded {
         return Err(StoreError::too_large());
     }
     Ok(())
 }
+
+/// The number of attributes that a write may leave in a session, marks of removed ones included.
+/// Two nodes that write at the same time may leave twice as many, which every node accepts.
+const WRITTEN_ATTRIBUTES_MAX: usize = ATTRIBUTES_MAX / 2;
 
 pub(super) fn refused(kind: StoreErrorKind) -> StoreError {
     match kind {
