@@ -6,10 +6,10 @@ use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Waits for a request to shut down: SIGTERM, as sent by service managers and Kubernetes, or
-/// Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`, with a replicated store through
-/// [`ReplicatedStore::drain_on`](crate::guide::operations).
+/// Ctrl-C. For `axum::serve(..).with_graceful_shutdown(..)`. With a replicated store, pass it to
+/// [`ReplicatedStore::drain_on`](crate::guide::operations#graceful-shutdown).
 ///
-/// Available with the features `redis`, `replicated` and `snapshot`.
+/// Available with any of the features `redis`, `replicated` and `snapshot`.
 ///
 /// Signals are handled from the call on, not from the first poll: one that arrives in between would
 /// otherwise end the process at once.

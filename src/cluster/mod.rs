@@ -7,11 +7,11 @@
 //!           store/replicated: load · commit · touch · delete
 //!              │ calls                        ▲ replies
 //!   ┌──────────▼──────────────────────────────┴──┐
-//!   │ replica    the protocol, without IO        │
+//!   │ replica    the protocol, without I/O       │
 //!   └──────────▲──────────────────────────────┬──┘
 //!        Input │                              │ Output::{Send, Reply, Notification, Event}
 //!   ┌──────────┴──────────────────────────────▼──┐
-//!   │ driver     call → drain → queues, waiters  │   the only way into the replica
+//!   │ driver     call → outputs → queues, waiters│   the only way into the replica
 //!   └──────────▲──────────────────────────────┬──┘
 //!      Message │                              │ Message
 //!   ┌──────────┴──────────────────────────────▼──┐

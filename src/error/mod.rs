@@ -32,7 +32,8 @@ pub enum StoreErrorKind {
     NotReady,
     /// The store is at its limit: it refuses new sessions rather than evicting live ones.
     Full,
-    /// The session as a whole would exceed the store's size limit.
+    /// The session as a whole, the number of its attributes or the name of one would exceed a limit
+    /// of the store.
     TooLarge,
     /// A write was sent, and it is unknown whether it took effect everywhere.
     Indeterminate,

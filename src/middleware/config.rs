@@ -103,7 +103,7 @@ impl Config {
         users::register(&*self.store, login).await
     }
 
-    /// The login of this user, which restarts the absolute lifetime.
+    /// The login of this user, which restarts the absolute timeout.
     pub(super) fn login(&self, user: UserKey) -> Login {
         Login {
             user: Some(user),

@@ -310,8 +310,9 @@ impl SessionLayer {
     /// with [`with_excess_logins_refused`](Self::with_excess_logins_refused), the login fails
     /// instead.
     ///
-    /// Expired sessions do not count, but a login looks only at the 64 oldest to find them. Each
-    /// login that deletes sessions is logged, with their number and the limit.
+    /// Expired sessions do not count, but a login looks only at the 64 oldest to find them; before
+    /// it is refused, it looks at all. Each login that deletes sessions is logged, with their number
+    /// and the limit.
     ///
     /// Defaults to 1,000. Values above 10,000 count as 10,000. Concurrent logins may exceed the
     /// limit for a moment.

@@ -26,6 +26,10 @@ impl Limits {
 
     /// Sets the limit for the number of attributes in a session; removed ones do not count.
     /// Defaults to 1,024.
+    ///
+    /// A replicated store refuses more than 32,768 as
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge), and counts removed ones that it still
+    /// remembers.
     #[must_use]
     pub const fn with_attributes(mut self, count: usize) -> Self {
         self.attributes = count;
@@ -33,6 +37,9 @@ impl Limits {
     }
 
     /// Sets the limit for the name of one attribute, in bytes. Defaults to 256.
+    ///
+    /// A replicated store refuses longer ones as
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge).
     #[must_use]
     pub const fn with_name_bytes(mut self, bytes: usize) -> Self {
         self.name_bytes = bytes;

@@ -7,7 +7,7 @@
 //! store applies this only if the rotation is in force. Values that other requests have written
 //! since are kept.
 //!
-//! The task ends when the rotation is taken back, when the store answers that it is not in force
+//! The task ends when the rotation is rolled back, when the store answers that it is not in force
 //! and it can no longer take effect, or after a minute.
 
 use std::error::Error;
@@ -62,7 +62,7 @@ impl Rollback {
             let is_late = begun_at.elapsed() >= LATE_AFTER;
             match self.attempt(config, key).await {
                 Attempt::Done => {
-                    debug!(%key, "a rotation of unknown outcome was taken back");
+                    debug!(%key, "a rotation of unknown outcome was rolled back");
                     break;
                 }
                 Attempt::Gone => return,
@@ -171,7 +171,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// sooner.
 const LATE_AFTER: Duration = Duration::from_secs(10);
 
-/// How often the list of a user is looked at whose session was taken back.
+/// How often the list of a user is checked after a session of that user was rolled back.
 const FOLLOW_TRIES: usize = 12;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(refused, Outcome::Superseded);
     }
 
-    /// A session of Ada's becomes one of Bob's in a login that is taken back. All of Ada's sessions
+    /// A session of Ada's becomes one of Bob's in a login that is rolled back. All of Ada's sessions
     /// are ended in between, or else it is hers again.
     #[cfg(feature = "memory")]
     #[tokio::test]

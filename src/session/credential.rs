@@ -43,7 +43,7 @@ pub(crate) struct Details {
     pub(crate) rotated_at: Option<Timestamp>,
     /// The user of the session.
     pub(crate) user: Option<UserKey>,
-    /// The start of the absolute lifetime, if it did not start with the session: the last login.
+    /// The start of the absolute timeout, if it did not start with the session: the last login.
     pub(crate) began_at: Option<Timestamp>,
     /// For each owner, the last version of a predecessor, the latest first. The owner of this
     /// version is left out.
@@ -55,7 +55,7 @@ pub(crate) struct Details {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Login {
     pub(crate) user: Option<UserKey>,
-    /// The absolute lifetime, which starts with it.
+    /// The absolute timeout, which starts with it.
     pub(crate) absolute_timeout: Duration,
 }
 
@@ -123,7 +123,7 @@ impl Credential {
         self.details.as_ref()?.user
     }
 
-    /// The start of the absolute lifetime, if it did not start with the session.
+    /// The start of the absolute timeout, if it did not start with the session.
     pub(crate) fn began_at(&self) -> Option<Timestamp> {
         self.details.as_ref()?.began_at
     }

@@ -241,10 +241,10 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Deletes all sessions of a user: "log out everywhere". Returns their number.
     ///
     /// When this returns, every session whose login was answered before the call is permanently
-    /// invalid on every node. A session whose login is concurrent with the call is deleted as well,
-    /// or it is in the list afterward and the next call deletes it. In a partition each side
-    /// deletes the sessions that it can see, and those of the other side are deleted when the
-    /// partition heals.
+    /// invalid on every node; the near-cache of Redis may return it for a moment longer. A session
+    /// whose login is concurrent with the call is deleted as well, or it is in the list afterward
+    /// and the next call deletes it. In a partition each side deletes the sessions that it can see,
+    /// and those of the other side are deleted when the partition heals.
     ///
     /// # Errors
     ///

@@ -91,7 +91,7 @@ impl TestSession {
         self
     }
 
-    /// Sets the absolute lifetime.
+    /// Sets the absolute timeout.
     pub const fn with_absolute_timeout(mut self, absolute_timeout: Duration) -> Self {
         self.absolute_timeout = absolute_timeout;
         self

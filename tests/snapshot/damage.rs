@@ -13,7 +13,7 @@ use crate::support::{Directory, alive, open, value};
 /// Puts something into a directory that should not be there.
 type Plant<'a> = &'a dyn Fn(&Directory);
 
-/// 60 (b), F-03: what is readable of a damaged file is loaded, the file is set aside as it is.
+/// 60 (b), F-03: what is readable of a damaged file is loaded, the file is quarantined unchanged.
 #[tokio::test]
 async fn a_damaged_file_is_set_aside_and_what_is_readable_is_loaded() {
     let directory = Directory::new();

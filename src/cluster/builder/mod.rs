@@ -166,6 +166,10 @@ impl ReplicatedStoreBuilder {
     /// Sets how long a write waits for its acknowledgements. After that its outcome is
     /// [`Indeterminate`](crate::StoreErrorKind::Indeterminate).
     ///
+    /// It waits longer, up to 60 seconds in all, while a message of more than 64 KiB to or from
+    /// every member that it still waits for makes progress: a large session on a slow link does not
+    /// fail.
+    ///
     /// Defaults to 5 seconds, more than it takes to detect that a node has failed.
     pub const fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.ack_timeout = timeout;

@@ -68,7 +68,7 @@ pub(crate) struct ClusterView {
     pub(crate) silence_until: Timestamp,
     /// How long after a loss an unknown session may be a lost one.
     pub(crate) loss_grace: Duration,
-    /// Who wants to know what happens to sessions.
+    /// The members that subscribe to events, and the subscribers here.
     pub(crate) listeners: Listeners,
     /// Calls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
@@ -228,9 +228,9 @@ impl ClusterView {
         }
     }
 
-    /// Returns `true` if a caller that waits for these members since `begun_at` has waited longer
-    /// than `timeout`, or than [`MOVING_MAX`] while a large message to or from each of them makes
-    /// progress: a large session on a slow link may take longer than the timeout.
+    /// Returns `true` if a caller that has waited for these members since `begun_at` is to be
+    /// answered: after `timeout`, or after [`MOVING_MAX`] while a large message to or from each of
+    /// them makes progress, because a large session on a slow link may take longer.
     pub(crate) fn is_late(&self, begun_at: Timestamp, timeout: Duration, waiting: PeerSet) -> bool {
         let waited = self.now.since(begun_at);
         let moves = |peer| self.flow.is_moving(self.now, peer);

@@ -134,7 +134,7 @@ impl Entry {
         }
     }
 
-    /// Returns the absolute lifetime, if known.
+    /// Returns the absolute timeout, if known.
     fn granted(&self) -> Duration {
         match self {
             Self::Live(record) => record.absolute_deadline().since(record.began_at()),

@@ -11,7 +11,7 @@
 //!  ┌───────▼──────┐                  ┌────────▼──────────────────────────────┐
 //!  │ table        │◄─────────────────┤ engine                                │
 //!  │ 16,384 slots │                  │  membership (foca) → cluster view     │
-//!  │ one lock each│                  │  writes · reads · updates · repair    │
+//!  │ one lock each│                  │  writes · reads · updates · compare   │
 //!  └──────────────┘                  └────────┬──────────────────────────────┘
 //!                                             ▼
 //!                                 Send · Reply · Notification · Event

@@ -38,7 +38,7 @@ recipes! {
     /// Login with a password, hashed by Argon2, and a change of the password.
     ///
     /// [`Session::log_in`](crate::Session::log_in) gives the session a new id, restarts its
-    /// absolute lifetime and adds it to the [list of the user's
+    /// absolute timeout and adds it to the [list of the user's
     /// sessions](crate::SessionStore::sessions_of). An unknown name takes as long as a wrong
     /// password, so the time of an answer gives no names away.
     ///

@@ -142,7 +142,7 @@ impl RequestSession {
         Ok(())
     }
 
-    /// Handles the failure of a commit. A rotation that may have taken effect is taken back.
+    /// Handles the failure of a commit. A rotation that may have taken effect is rolled back.
     fn not_stored(&self, key: Root, error: StoreError, rollback: Option<Rollback>) -> SessionError {
         if error.kind() == StoreErrorKind::Indeterminate {
             self.state().rollback_with_new_id(&self.config);

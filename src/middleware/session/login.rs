@@ -6,7 +6,7 @@ use crate::session::UserKey;
 
 impl Session {
     /// Logs a user in: rotates the session id, binds the session to the user and restarts its
-    /// absolute lifetime, in one step with the writes of this request. Creates a session if there
+    /// absolute timeout, in one step with the writes of this request. Creates a session if there
     /// is none.
     ///
     /// `user` is the application's id of the user. The session stores a one-way hash of it, which

@@ -288,7 +288,7 @@ impl SessionState {
     }
 
     /// The batch has taken effect, or may have, and does not count: its changes are staged again.
-    /// They get another id, because the one that they had is taken back.
+    /// They get another id, because the one that they had is rolled back.
     pub(crate) fn rollback_with_new_id(&mut self, config: &Config) {
         self.rollback();
         self.id = match &self.stored {

@@ -12,7 +12,7 @@
 //! associative. If one was raised although the copy had not seen everything, the order of merges
 //! decides which writes are lost, and the copies still converge once all have been merged.
 //!
-//! The floor is kept as a entry under a name that no attribute has. A session from which nothing
+//! The floor is kept as an entry under a name that no attribute has. A session from which nothing
 //! was removed has none.
 
 use std::borrow::Cow;

@@ -184,7 +184,7 @@ impl Record {
         self.credential.absolute_deadline
     }
 
-    /// The start of the absolute lifetime: the creation, or the last login.
+    /// The start of the absolute timeout: the creation, or the last login.
     pub(crate) fn began_at(&self) -> Timestamp {
         self.credential
             .began_at()

@@ -114,7 +114,7 @@ impl RedisStoreBuilder {
     /// nor changed nor deleted. A store without a name accepts only sessions without one.
     ///
     /// Sessions without a name are accepted as well, so that the name can be introduced in a
-    /// running application. This protects against two applications that share a
+    /// running application. The lists of users' sessions have none. This protects against two applications that share a
     /// [`prefix`](Self::prefix) by mistake; it is no access control.
     ///
     /// Defaults to none.
@@ -247,7 +247,9 @@ impl RedisStoreBuilder {
     ///
     /// A copy may be older than the session by the delay of an invalidation, or by two seconds if a
     /// connection has failed unnoticed; it is never older than the writes of this process. A logout
-    /// on another node may therefore take effect that much later.
+    /// on another node may therefore take effect that much later. Only the first load of a request
+    /// can return a copy: [`reload`](crate::Session::reload), [`update`](crate::Session::update)
+    /// and [`changed`](crate::Session::changed) ask the server.
     ///
     /// Defaults to no copies.
     pub const fn near_cache(mut self, bytes: usize) -> Self {

@@ -23,7 +23,7 @@ pub enum RedisErrorKind {
     Config,
     /// There is no connection to a server that could answer.
     Unreachable,
-    /// No answer arrived within the deadline.
+    /// No answer arrived within the operation timeout.
     TimedOut,
     /// The maximum number of operations is already running.
     Overloaded,

@@ -7,7 +7,7 @@
 //! - No acknowledged write is overwritten by a concurrent one of another attribute.
 //! - Ended sessions and rotated secrets do not become valid again, even if messages arrive late.
 //! - A commit that is retried takes effect once.
-//! - Every key has an expiry, and every operation ends by its deadline.
+//! - Every key has an expiry, and every operation ends within its timeout.
 //! - A failing server is an error and never an empty session.
 //! - A server that is no longer a primary is left within about a second, and nothing is read from a
 //!   replica.

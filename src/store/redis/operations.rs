@@ -22,7 +22,7 @@ impl RedisShared {
         key: &Root,
         secret: Option<&SecretHash>,
     ) -> Result<Loaded, StoreError> {
-        // A request that has presented its secret before wants to know what others have written.
+        // Without a secret a session is read again, for what other requests have written.
         if let Some(near_cache) = &self.near_cache
             && secret.is_some()
             && let Some(record) = near_cache.get(key, secret, clock::now())

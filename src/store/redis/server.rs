@@ -193,7 +193,7 @@ fn log(address: &Address, report: Option<OutageReport>, failure: &RedisError) {
     }
 }
 
-/// The reason cause a connection is closed.
+/// The reason why a connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DisconnectReason {
     Broken,

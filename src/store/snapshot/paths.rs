@@ -108,9 +108,9 @@ impl SnapshotPaths {
         fs::rename(path, &to)?;
         tracing::error!(
             file = %path.display(),
-            moved_to = %to.display(),
+            quarantined = %to.display(),
             cause = reason,
-            "a snapshot cannot be used and was moved aside"
+            "a snapshot cannot be used and was quarantined"
         );
         self.sync_directory()
     }

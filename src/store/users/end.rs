@@ -127,7 +127,7 @@ async fn end_listed(
     for batch in others.chunks(BATCH) {
         for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
-                // A login as another user may have been taken back before the note.
+                // A login as another user may have been rolled back before the note.
                 ListedState::Live(_) => live.push(listed.key),
                 ListedState::Absent => unseen.push(listed.key),
                 ListedState::Expired => gone.push(listed.key),

@@ -41,7 +41,7 @@ pub(crate) struct NewLogin {
     pub(crate) user: UserKey,
     pub(crate) key: Root,
     pub(crate) label: Option<String>,
-    /// The absolute lifetime of the session.
+    /// The absolute timeout of the session.
     pub(crate) absolute_timeout: Duration,
     /// The session, with its absolute deadline.
     pub(crate) record: Arc<Record>,

@@ -288,10 +288,10 @@ impl Engine {
     }
 
     fn leave(&mut self) {
-        let stays = |(_, peer): (_, &Peer)| !peer.leaving;
+        let mut peers = self.cluster.peers.iter();
         let handed_over = self.cluster.is_settled()
             && self.writes.len() == 0
-            && self.cluster.peers.iter().any(stays);
+            && peers.any(|(_, peer)| !peer.leaving);
         // A node that leaves without having handed over is a loss, which the members must notice.
         if handed_over {
             for peer in self.cluster.peers().iter() {

@@ -186,12 +186,11 @@ impl Engine {
             })
             .collect();
         if gone.iter().any(|(_, _, departed, ..)| !departed) {
-            let stays = |(_, peer): (_, &Peer)| {
-                let gone = gone.iter().any(|(_, node, ..)| *node == peer.node);
-                (!gone).then(|| peer.node.writer())
-            };
-            let peers = self.cluster.peers.iter().filter_map(stays);
-            table.begin_partition(peers.chain([self.cluster.me.writer()]));
+            let is_gone = |peer: &Peer| gone.iter().any(|(_, node, ..)| *node == peer.node);
+            let peers = self.cluster.peers.iter().map(|(_, peer)| peer);
+            let stay = peers.filter(|peer| !is_gone(peer));
+            let writers = stay.map(|peer| peer.node.writer());
+            table.begin_partition(writers.chain([self.cluster.me.writer()]));
             self.all_returned = false;
         }
         for (index, node, departed, served, cause) in gone {

@@ -1,4 +1,4 @@
-//! Deletion of sessions whose user was ended on the other side of a partition.
+//! The engine's part of revocation: the reads and deletions that it sends.
 
 use crate::session::{EndReason, Timestamp};
 

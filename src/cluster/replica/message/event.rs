@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::session::{EndReason, Root, SessionEventKind, Timestamp, UserKey};
 
-/// An event of a session, for those who subscribe to it elsewhere.
+/// An event of a session, for subscribers on other nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Happened {
     pub(crate) sent_at: Timestamp,

@@ -1,4 +1,4 @@
-//! Events: who reports what has happened to a session, and who comes to know.
+//! Events: which node reports a change of a session, and which nodes receive it.
 
 use super::*;
 use crate::cluster::replica::events::Happening;

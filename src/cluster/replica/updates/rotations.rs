@@ -132,7 +132,7 @@ mod tests {
         let later = NOW.plus(Duration::from_secs(3));
         let again = rotations.order(later, KEY, attempt(1), &to(2), &current, 7);
         assert_eq!(again, first);
-        // Another rotation was carried out and taken back in between.
+        // Another rotation was carried out and rolled back in between.
         for number in [3, 1] {
             current.rotate(
                 secret(number),

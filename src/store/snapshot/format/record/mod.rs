@@ -79,7 +79,7 @@ struct FiledDetails {
     /// The time since the secret was rotated.
     rotated_for_ms: Option<u64>,
     user: Option<UserKey>,
-    /// The time since the absolute lifetime was restarted.
+    /// The time since the absolute timeout was restarted.
     began_for_ms: Option<u64>,
     history: Vec<Version>,
 }
