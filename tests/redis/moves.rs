@@ -11,7 +11,7 @@ use crate::common::eventually;
 use crate::common::redis::Server;
 use crate::front::{Answer, Front};
 use crate::proxy::Proxy;
-use crate::support::{birth, create, find, kind, reason};
+use crate::support::{SECRET, birth, create, find, kind, reason};
 
 /// A primary, its replica in step, and an address that leads to the primary.
 struct Pair {
@@ -67,13 +67,13 @@ async fn nothing_is_read_from_a_primary_that_was_demoted() {
         pair.fail_over(&[&key]).await;
         let start = Instant::now();
         // An error is right as well; the session is not, for longer than the probe takes.
-        while let Ok(Loaded::Live(_)) = store.load(&key, None).await {
+        while let Ok(Loaded::Live(_)) = store.load(&key, Some(&SECRET)).await {
             let late = format!("still read from the demoted server, near-cache: {near}");
             assert!(start.elapsed() < Duration::from_secs(5), "{late}");
             sleep(Duration::from_millis(10)).await;
         }
         eprintln!("near-cache {near}: detected after {:?}", start.elapsed());
-        while let Err(error) = store.load(&key, None).await {
+        while let Err(error) = store.load(&key, Some(&SECRET)).await {
             assert!(
                 start.elapsed() < Duration::from_secs(5),
                 "{}",

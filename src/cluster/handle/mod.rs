@@ -297,10 +297,13 @@ fn check_attributes(base: Option<&Record>, changes: &Changes) -> Result<(), Stor
     let is_long = |name: &Name| name.len() > ATTRIBUTE_NAME_MAX;
     let stored = base.map_or(0, |base| base.entries().len());
     let is_new = |name: &&Name| base.is_none_or(|base| base.entry(name).is_none());
+    let adds_too_many = || {
+        let added = names().filter(is_new).count();
+        added > 0 && stored + added > WRITTEN_ATTRIBUTES_MAX
+    };
     // New names are counted only if they decide.
-    let is_crowded = stored + changes.writes().len() > WRITTEN_ATTRIBUTES_MAX
-        && stored + names().filter(is_new).count() > WRITTEN_ATTRIBUTES_MAX;
-    if names().any(is_long) || is_crowded {
+    let is_near = stored + changes.writes().len() > WRITTEN_ATTRIBUTES_MAX;
+    if names().any(is_long) || is_near && adds_too_many() {
         return Err(StoreError::too_large());
     }
     Ok(())
@@ -331,4 +334,38 @@ pub(super) fn out_of_reach() -> StoreError {
 
 fn unproved() -> StoreError {
     StoreError::indeterminate("the other nodes did not acknowledge in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::{Timestamp, Value};
+
+    fn inserts(range: std::ops::Range<usize>) -> Changes {
+        let mut changes = Changes::create(SecretHash::NONE, None, Duration::from_secs(60));
+        for number in range {
+            let name = format!("a{number}");
+            changes.insert(name.as_str().into(), Value::from_bytes(*b"1"));
+        }
+        changes
+    }
+
+    /// Two nodes that write at the same time, or the sides of a partition, may exceed the limit.
+    #[test]
+    fn a_session_with_too_many_attributes_may_change_and_shrink() {
+        let outcome = inserts(0..40_000).apply(None, None, Timestamp::from_millis(1));
+        let Outcome::Committed(record) = outcome else {
+            panic!("{outcome:?}")
+        };
+        let mut removal = Changes::default();
+        removal.remove("a1".into());
+        for (changes, is_accepted) in [
+            (removal, true),
+            (inserts(0..9), true),
+            (inserts(40_000..40_001), false),
+        ] {
+            let accepted = check_attributes(Some(&record), &changes).is_ok();
+            assert_eq!(accepted, is_accepted, "{:?}", changes.writes().first());
+        }
+    }
 }

@@ -15,20 +15,20 @@ impl RequestSession {
     /// Deletes the session. Returns `true` if there was one.
     pub(crate) async fn delete(self: Arc<Self>) -> Result<bool, SessionError> {
         let _lock = self.commit_lock().await;
-        match self.current().await {
-            // Another request has logged a user in, so the session is no longer this request's.
-            // Later writes are refused as before: the cookie of a new session would replace the one
-            // that the login has set.
-            Err(error) if error.kind() == SessionErrorKind::Superseded => return Ok(false),
-            Err(error) if error.kind() != SessionErrorKind::Invalidated => return Err(error),
-            _ => {}
-        }
         let (key, user, existed) = {
             let state = self.state();
             let stored = state.stored();
             let user = stored.and_then(|stored| stored.record.user());
             (stored.map(Stored::key), user, state.exists())
         };
+        // Another request may have logged a user in: the session is no longer this request's then.
+        // Later writes are refused as before, because the cookie of a new session would replace the
+        // one that the login has set. A login between this look and the deletion is deleted.
+        if let Err(error) = self.current().await
+            && error.kind() == SessionErrorKind::Superseded
+        {
+            return Ok(false);
+        }
         let rivals = self.delete_rivals().await?;
         let existed = match key {
             None => existed,

@@ -156,7 +156,10 @@ impl SessionState {
     /// store when it was sent is an access, and peeking is none.
     pub(super) fn note_use(&mut self, config: &Config) -> bool {
         let is_first = !mem::replace(&mut self.used, true);
-        if is_first && let Some(record) = self.record() {
+        if is_first
+            && !self.closed
+            && let Some(record) = self.record()
+        {
             let renewal = persistence::renewal(record, config.carrier.persistence());
             self.stale_cookie |= renewal.is_some();
             self.persistence = renewal;
