@@ -29,7 +29,7 @@ fn frames() {
 /// S-02.
 #[test]
 fn introductions() {
-    check!(name = "introductions")
+    check!(name = "handshakes")
         .with_iterations(RANDOM)
         .for_each(|bytes: &[u8]| {
             if let Ok(hello) = Hello::decode(bytes) {

@@ -11,5 +11,5 @@ mod proxy;
 mod replicas;
 mod rotation;
 mod secrets;
-mod strangers;
 mod tampering;
+mod unknown_clients;
