@@ -28,7 +28,7 @@ fn frames() {
 
 /// S-02.
 #[test]
-fn introductions() {
+fn handshakes() {
     check!(name = "handshakes")
         .with_iterations(RANDOM)
         .for_each(|bytes: &[u8]| {

@@ -184,7 +184,7 @@ fn a_poisoned_slot_serves_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_session_is_never_handed_out_swept_or_not() {
+async fn an_expired_session_is_never_returned_removed_or_not() {
     let store = MemoryStore::new();
     let key = key();
     commit(&store, &key, create(1)).unwrap();
