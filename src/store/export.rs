@@ -49,7 +49,7 @@ impl StoredEntry {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum EntryState {
     Live(Arc<Record>),
-    /// The session was ended. Kept until no copy of it can be live anywhere.
+    /// The session was deleted. The tombstone is kept until no copy can be live anywhere.
     Tombstone {
         until: Timestamp,
     },

@@ -72,7 +72,7 @@ async fn garbage_is_turned_away_and_disturbs_no_node() {
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"*1\r\n$4\r\nPING\r\n",
         &[0xff; 64],
-        // A length just over what strangers may send, and the largest.
+        // A length just over what unknown clients may send, and the largest.
         &[0, 0, 0x10, 1],
         &[0xff, 0xff, 0xff, 0xff],
         // A short frame with nonsense in it.

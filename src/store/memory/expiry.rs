@@ -27,7 +27,7 @@ pub(super) fn ensure_running(store: &Arc<MemoryShared>) {
     }
 }
 
-/// The task's reference to the store. If its runtime ends, another runtime sweeps the store.
+/// The task's reference to the store. If its runtime ends, another runtime takes over.
 struct Running(Weak<MemoryShared>);
 
 impl Running {

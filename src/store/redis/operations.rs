@@ -74,7 +74,8 @@ impl RedisShared {
     }
 
     /// Runs a script that ends with its answer, or with the number of replicas that have confirmed.
-    /// `invalidates`: it ends a session or a secret, which a failover must not undo.
+    /// `invalidates`: the script deletes a session or replaces a secret, which a failover must
+    /// not undo.
     pub(super) async fn run(
         &self,
         key: &Root,

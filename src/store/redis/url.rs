@@ -68,7 +68,10 @@ impl Url {
         let (topology, port) = match kind {
             "sentinel" => {
                 let encoded = parts.next().ok_or_else(|| {
-                    wrong("behind the sentinels the URL needs the master name: `/mymaster`")
+                    wrong(
+                        "a URL for sentinels needs the name of the primary: \
+                         redis-sentinel://host/name",
+                    )
                 })?;
                 let primary_name = decode(encoded)?;
                 (Deployment::Sentinel { primary_name }, SENTINEL_PORT)

@@ -256,7 +256,7 @@ impl Nodes {
             )?;
             let dead = find(store, key).await?.is_none();
             must(dead, "a commit brings it back")?;
-            must(!store.end(key).await?, "ending it says that it was alive")?;
+            must(!store.end(key).await?, "deleting it again returns true")?;
         }
         Ok(())
     }

@@ -222,7 +222,7 @@ async fn what_happens_to_sessions_is_reported_in_order() {
     commit(&store, &two, create(1)).unwrap();
     time::advance(IDLE / 2).await;
     commit(&store, &three, Changes::create(SECRET, None, 2 * IDLE)).unwrap();
-    // One that has run out is not deleted, swept or not.
+    // An expired one is not deleted, whether or not it has been removed.
     time::advance(IDLE).await;
     assert!(!at_once(store.delete(&two)).unwrap());
     use SessionEventKind::{Created, Deleted, Expired, Rotated};

@@ -55,7 +55,7 @@ pub(crate) fn fresh(slot: u16, number: u8) -> StoredEntry {
     with(credential, slot, number)
 }
 
-/// A session with half an hour of idle time, used a minute ago, and its whole history.
+/// A session with an idle timeout of half an hour, used a minute ago, and its whole history.
 pub(crate) fn live(slot: u16, number: u8) -> StoredEntry {
     with(credential(number), slot, number)
 }

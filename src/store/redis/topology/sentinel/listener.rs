@@ -50,7 +50,7 @@ async fn listen(
     shared: &SentinelShared,
 ) -> Result<Infallible, RedisError> {
     let Deployment::Sentinel { primary_name } = &shared.config.url.topology else {
-        return Err(RedisError::new(RedisErrorKind::Config, "no master name"));
+        return Err(RedisError::new(RedisErrorKind::Config, "no primary name"));
     };
     let announced = Arc::new(Notify::new());
     let connecting = subscribe(sentinel, &shared.config, &announced);
