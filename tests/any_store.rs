@@ -169,7 +169,7 @@ fn only_shorter_limits_apply(before: &Node, after: &Node, flag: &str) {
     assert!(is_known || !is_in_time, "{flag}");
     until(answered + Duration::from_millis(5_000));
     assert_eq!(browser.ok(after, "/info")["session"], false, "{flag}");
-    // The idle time that was set for one session is its own.
+    // The idle timeout that was set for one session is its own.
     let known = own.ok(after, "/info")["session"] == true;
     assert_eq!(known, flag == "--idle", "{flag}");
     // The other node's limits are as they were, in both directions.
@@ -496,7 +496,8 @@ mod cases {
         }
     }
 
-    /// W-01: read-only, with a write, and with an atomic one; the requests end after the idle time.
+    /// W-01: read-only, with a write, and with an atomic one; the requests end after the idle
+    /// timeout.
     pub(super) fn an_access_counts_when_it_arrives(nodes: &[&Node]) {
         let (here, there) = ends(nodes);
         let mut browsers =

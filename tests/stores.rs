@@ -127,18 +127,18 @@ const FAULTS: [(Fault, &[&str]); 24] = [
     (
         Fault::HandsOutExpired,
         &[
-            "an idle session dies",
+            "an idle session expires",
             "nothing extends the absolute lifetime",
             "found after its time",
         ],
     ),
     (
         Fault::ExpiresEarly,
-        &["an idle session dies", "it died early"],
+        &["an idle session expires", "it expired early"],
     ),
     (
         Fault::CommitCreates,
-        &["what was never created", "an ended session stays dead"],
+        &["what was never created", "a deleted session stays deleted:"],
     ),
     (Fault::CreatesAgain, &["a session is created once"]),
     (
@@ -153,7 +153,7 @@ const FAULTS: [(Fault, &[&str]); 24] = [
         &[
             "parallel writes of different attributes",
             "parallel updates of one attribute",
-            "what ends stays dead",
+            "a deleted session stays deleted, whatever is in flight",
         ],
     ),
     (
@@ -174,12 +174,12 @@ const FAULTS: [(Fault, &[&str]); 24] = [
     ),
     (
         Fault::FormerSecretIsAbsent,
-        &["a rotation kills the former secret", "Superseded"],
+        &["a rotation invalidates the former secret", "Superseded"],
     ),
     (
         Fault::FormerSecretOpens,
         &[
-            "a rotation kills the former secret",
+            "a rotation invalidates the former secret",
             "a write goes on over a rotation",
         ],
     ),
@@ -206,9 +206,12 @@ const FAULTS: [(Fault, &[&str]); 24] = [
     ),
     (
         Fault::EndIsForgotten,
-        &["an ended session stays dead", "what ends stays dead"],
+        &[
+            "a deleted session stays deleted:",
+            "a deleted session stays deleted, whatever is in flight",
+        ],
     ),
-    (Fault::TouchRevives, &["an ended session stays dead"]),
+    (Fault::TouchRevives, &["a deleted session stays deleted:"]),
     (
         Fault::TouchDoesNothing,
         &["a first visit is short unless the visitor returns"],

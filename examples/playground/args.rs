@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// The server of `--store redis`
     #[arg(long)]
     pub(crate) redis_url: Option<String>,
-    /// Keep copies of Redis sessions near
+    /// Keep copies of Redis sessions in this process (near-cache)
     #[arg(long)]
     pub(crate) near_cache: bool,
 

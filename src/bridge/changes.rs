@@ -56,8 +56,8 @@ impl EncodedRecord {
     }
 }
 
-/// The absolute timeout that goes with an idle time: long enough that few saves have to move it
-/// on. Not much longer, because stores remember that a session has ended for as long.
+/// The absolute timeout that goes with an idle timeout: long enough that few saves have to move
+/// it on. Not much longer, because stores remember that a session has ended for as long.
 fn granted(idle: Duration) -> Duration {
     idle + (idle / 4).clamp(GRANTED_BEYOND_MIN, GRANTED_BEYOND_MAX)
 }

@@ -3,11 +3,11 @@
 //! - `Id`: [`Root`] and [`SecretHash`], both parts of one hash of the id.
 //! - An entry of `data`: an attribute, under the same name unless that begins with a control
 //!   character used here.
-//! - `expiry_date`: an attribute, so that it is read back exactly, and the idle time that is left
-//!   at the save.
+//! - `expiry_date`: an attribute, so that it is read back exactly, and the idle timeout that is
+//!   left at the save.
 //!
-//! The idle time decides when a session ends. It is counted from the save, on the clock of the node
-//! that counts, so nodes whose clocks differ agree. The store also needs an absolute deadline,
+//! The idle timeout decides when a session ends. It is counted from the save, on the clock of the
+//! node that counts, so nodes whose clocks differ agree. The store also needs an absolute deadline,
 //! which is moved on by saves as it comes near.
 
 use std::collections::{BTreeMap, HashMap};
@@ -198,7 +198,7 @@ const ESCAPE: u8 = 1;
 /// The attribute with the expiry date. No escaped name is equal to it.
 pub(super) const EXPIRY: &str = "\u{1}e";
 
-/// Below this the idle time is counted in milliseconds.
+/// Below this the idle timeout is counted in milliseconds.
 const EXACT_BELOW: Duration = Duration::from_secs(60);
 
 /// A hundred years, in place of no limit.

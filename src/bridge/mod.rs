@@ -3,7 +3,7 @@
 //! [`TowerSessions`] wraps any store. tower-sessions writes whole records; the bridge compares each
 //! with the one that the same request has loaded ([`bases`]) and commits what differs, attribute by
 //! attribute ([`changes`]). An id of tower-sessions is hashed before it reaches the store, and the
-//! expiry date becomes an idle time, so that nodes whose clocks differ agree about it
+//! expiry date becomes an idle timeout, so that nodes whose clocks differ agree about it
 //! ([`conversion`]).
 //!
 //! It does not extend what tower-sessions does: a new id is a new session, and nothing but a save

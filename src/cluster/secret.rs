@@ -54,7 +54,7 @@ impl Secret {
         read.map_err(|error| {
             let path = path.display();
             let what = format!("{name} cannot be read: make it with `{RECIPE} > {path}`");
-            SetupError::new(SetupErrorKind::SecretMissing, what).because(error)
+            SetupError::new(SetupErrorKind::SecretMissing, what).with_source(error)
         })?;
         Self::check(&name, without_line_break(&bytes))
     }

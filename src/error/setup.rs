@@ -18,7 +18,7 @@ use std::io;
 #[derive(Debug)]
 pub struct SetupError {
     kind: SetupErrorKind,
-    what: Cow<'static, str>,
+    message: Cow<'static, str>,
     source: Option<io::Error>,
 }
 
@@ -67,16 +67,16 @@ pub enum SetupErrorKind {
 }
 
 impl SetupError {
-    pub(crate) fn new(kind: SetupErrorKind, what: impl Into<Cow<'static, str>>) -> Self {
+    pub(crate) fn new(kind: SetupErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
-            what: what.into(),
+            message: message.into(),
             source: None,
         }
     }
 
     #[cfg(feature = "replicated")]
-    pub(crate) fn because(mut self, source: io::Error) -> Self {
+    pub(crate) fn with_source(mut self, source: io::Error) -> Self {
         self.source = Some(source);
         self
     }
@@ -90,7 +90,7 @@ impl SetupError {
 
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.what)
+        f.write_str(&self.message)
     }
 }
 

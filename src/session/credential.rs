@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_more_owners_have_written_than_are_remembered_is_a_fork_in_doubt() {
+    fn what_more_owners_have_written_than_are_remembered_is_an_uncertain_fork() {
         let base = rotated(&fresh(), 1, 1, 1);
         let mut last = base.clone();
         for owner in 2..=6 {

@@ -49,8 +49,8 @@ impl StoredEntry {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum EntryState {
     Live(Arc<Record>),
-    /// The session was ended. Kept until no copy of it can be live anywhere.
-    Dead {
+    /// The session was deleted. The tombstone is kept until no copy can be live anywhere.
+    Tombstone {
         until: Timestamp,
     },
 }
@@ -60,7 +60,7 @@ pub(crate) enum EntryState {
 pub(crate) struct SnapshotSurvivor {
     pub(crate) name: String,
     /// Its incarnation at that time: its memory is intact as long as this is unchanged.
-    pub(crate) generation: u64,
+    pub(crate) incarnation: u64,
     /// It was leaving as well, and has written a file later.
     pub(crate) leaving: bool,
 }

@@ -20,7 +20,7 @@ use crate::watch::SessionWatch;
 ///
 /// - Every method *must* be safe to call from many tasks at once.
 /// - Every method *must* treat a session for which [`Record::is_live`] returns `false` as absent,
-///   swept or not.
+///   whether or not it has been removed.
 /// - Time *must* be [`Timestamp::now`](crate::session::Timestamp::now): the middleware compares a
 ///   record's points in time with it.
 /// - A failure *must* be an error, never [`Loaded::Absent`] and never [`Outcome::Gone`]: these

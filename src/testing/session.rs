@@ -85,7 +85,7 @@ impl TestSession {
         self
     }
 
-    /// Sets the idle time; `None`: no limit.
+    /// Sets the idle timeout; `None`: no limit.
     pub const fn with_idle_timeout(mut self, idle: Option<Duration>) -> Self {
         self.idle = idle;
         self

@@ -197,7 +197,7 @@ fn a_peer_that_does_not_answer_makes_an_unknown_session_an_error() {
     let web = Start::memory("web").start();
     let peers = [
         (mute.local_addr().expect("an address"), "does not answer"),
-        (web.http, "is no node"),
+        (web.http, "served by another program"),
     ];
     scope(|threads| {
         for (peer, words) in peers {

@@ -93,7 +93,7 @@ fn an_address_that_other_machines_reach_is_refused() {
 
 /// Case 57.
 #[test]
-fn nodes_of_another_cluster_stay_strangers() {
+fn nodes_of_another_cluster_are_not_accepted() {
     let [here, there] = cluster_starts::<2>(&[]);
     let here = here.ready();
     // It may be either of the two that has the wrong name: a node that is rejected does not serve.

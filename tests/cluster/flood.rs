@@ -45,7 +45,7 @@ fn crowd(at: SocketAddr, count: u64) -> VecDeque<TcpStream> {
 
 /// N-02.
 #[test]
-fn ten_thousand_strangers_cost_little_memory_and_few_lines_and_are_gone_in_seconds() {
+fn ten_thousand_unknown_connections_cost_little_memory_and_few_lines_and_are_gone_in_seconds() {
     let secret = env::temp_dir().join(format!("flood-secret-{}", std::process::id()));
     fs::write(
         &secret,

@@ -105,7 +105,7 @@ fn restart_every_node() -> Vec<String> {
 
 /// Runs a round after which no node may have logged a warning or an error. A round in which a busy
 /// machine has paused a node for too long is repeated: that node reports it, and others, which read
-/// its farewell too late, report it as down.
+/// its leave message too late, report it as down.
 pub(crate) fn logs_no_warning(mut round: impl FnMut() -> Vec<String>) {
     const ROUNDS: usize = 4;
     for _ in 0..ROUNDS {

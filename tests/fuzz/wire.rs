@@ -28,8 +28,8 @@ fn frames() {
 
 /// S-02.
 #[test]
-fn introductions() {
-    check!(name = "introductions")
+fn handshakes() {
+    check!(name = "handshakes")
         .with_iterations(RANDOM)
         .for_each(|bytes: &[u8]| {
             if let Ok(hello) = Hello::decode(bytes) {

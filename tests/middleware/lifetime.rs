@@ -112,7 +112,7 @@ async fn an_access_counts_when_the_handler_takes_the_session() {
     }
 }
 
-/// W-01: the runtime stands still for longer than the idle time.
+/// W-01: the runtime stands still for longer than the idle timeout.
 #[tokio::test(start_paused = true)]
 async fn a_commit_that_is_lost_to_expiry_is_an_error() {
     let store = Spy::new();
@@ -377,7 +377,7 @@ async fn shorter_limits_apply_to_stored_sessions_at_once_and_longer_ones_do_not(
     let after = with(1800, 400);
     assert_eq!(old.get(&after, "/get?k=a").await.ok().body, "");
     assert_eq!(young.get(&after, "/get?k=a").await.ok().body, "1");
-    // The idle time, and it is kept from running out by use.
+    // The idle timeout, and it is kept from running out by use.
     let (mut idle, mut used) = (make().await, make().await);
     let after = with(10, 86_400);
     for _ in 0..5 {

@@ -179,7 +179,7 @@ async fn a_page_that_polls_does_not_renew_the_cookie() {
     assert_eq!(browser.get(&app, "/poll").await.ok().body, "false");
 }
 
-/// W-06: age and idle time of 10 seconds, and visits just before the cookie is sent again.
+/// W-06: age and idle timeout of 10 seconds, and visits just before the cookie is sent again.
 #[tokio::test(start_paused = true)]
 async fn a_cookie_lives_for_its_age_after_the_last_visit() {
     const SECOND: Duration = Duration::from_secs(1);

@@ -46,15 +46,16 @@ fn assert_undecipherable<T: std::fmt::Debug>(result: Result<T, distributable::St
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_contract_holds_and_no_value_is_in_the_database() {
     let server = Server::start(&[]);
-    let near = builder(&server).encryption_key(NEW).near_cache(1 << 20);
-    let near = near.connect().await.unwrap();
+    let cached = builder(&server).encryption_key(NEW).near_cache(1 << 20);
+    let cached = cached.connect().await.unwrap();
     // Without a near-cache, which a change by another node reaches a moment later.
     let one = with_keys(&server, &[NEW]).await;
     conformance(one, with_keys(&server, &[NEW, OLD]).await).await;
     server.ok(&["FLUSHALL"]);
-    let (key, record) = create(&near, "name", "a readable value").await;
+    let (key, record) = create(&cached, "name", "a readable value").await;
     committed(
-        near.commit(&key, Some(&record), insert("other", "another value"))
+        cached
+            .commit(&key, Some(&record), insert("other", "another value"))
             .await,
     );
     let dump = server.cli(&["HGETALL", &stored(&key)]);
@@ -65,8 +66,8 @@ async fn the_contract_holds_and_no_value_is_in_the_database() {
     assert!(!dump.contains("value"), "{dump}");
     // The invalidation that follows its own write may come while it reads: then it reads once more.
     let hit = async {
-        while near.near_cache().unwrap().hits == 0 {
-            let found = find(&near, &key).await.unwrap();
+        while cached.near_cache().unwrap().hits == 0 {
+            let found = find(&cached, &key).await.unwrap();
             assert_eq!(value(&found, "name").as_deref(), Some("a readable value"));
         }
     };

@@ -250,8 +250,8 @@ async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happene
     let mut stores = Vec::new();
     for turn in 0..8 {
         let builder = RedisStore::builder(proxy.url());
-        let deadline = Duration::from_millis(4_000 + 25 * turn);
-        stores.push(builder.operation_timeout(deadline).connect().await.unwrap());
+        let timeout = Duration::from_millis(4_000 + 25 * turn);
+        stores.push(builder.operation_timeout(timeout).connect().await.unwrap());
     }
     server.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     proxy.set(Replies::Late(Duration::from_millis(80)));

@@ -51,8 +51,8 @@ async fn a_session_that_takes_seconds_on_a_slow_link_is_written_and_read() {
 async fn a_request_that_is_too_large_for_the_deadline_blocks_nothing_after_it() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE / 2).await;
-    let deadline = Duration::from_secs(6);
-    let store = open(&link, deadline).await;
+    let timeout = Duration::from_secs(6);
+    let store = open(&link, timeout).await;
     let (key, record) = create(&store, "a", "1").await;
     let start = Instant::now();
     let large = "x".repeat(15 * RATE / 2);
@@ -61,7 +61,7 @@ async fn a_request_that_is_too_large_for_the_deadline_blocks_nothing_after_it() 
         .await;
     let error = error.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Indeterminate);
-    assert!(start.elapsed() < deadline + Duration::from_secs(1));
+    assert!(start.elapsed() < timeout + Duration::from_secs(1));
     let found = find(&store, &key).await.unwrap();
     assert_eq!(value(&found, "a").as_deref(), Some("1"));
     assert_eq!(link.accepted(), 2, "the first connection was given up");
@@ -149,8 +149,8 @@ async fn a_request_that_reads_again_gets_no_copy() {
 async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
-    let deadline = Duration::from_secs(6);
-    let store = open(&link, deadline).await;
+    let timeout = Duration::from_secs(6);
+    let store = open(&link, timeout).await;
     let (key, record) = create(&store, "a", "1").await;
     let large = "x".repeat(4 * RATE);
     let start = Instant::now();
@@ -159,17 +159,17 @@ async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
         sleep(Duration::from_millis(500)).await;
         link.stop(true);
         while link.accepted() == 1 {
-            assert!(start.elapsed() < deadline, "it is not given up");
+            assert!(start.elapsed() < timeout, "it is not given up");
             sleep(Duration::from_millis(10)).await;
         }
     };
     let (written, ()) = tokio::join!(writing, stopping);
     let error = written.unwrap_err();
     let grace = Duration::from_secs(1);
-    assert!(start.elapsed() < deadline + grace, "{}", reason(&error));
+    assert!(start.elapsed() < timeout + grace, "{}", reason(&error));
     link.stop(false);
     while store.load(&key, None).await.is_err() {
-        assert!(start.elapsed() < deadline * 4, "it does not recover");
+        assert!(start.elapsed() < timeout * 4, "it does not recover");
     }
     let found = find(&store, &key).await.unwrap();
     assert_eq!(value(&found, "a").as_deref(), Some("1"));
@@ -180,22 +180,22 @@ async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
 async fn a_link_that_stops_while_small_requests_are_sent_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
-    let deadline = Duration::from_secs(6);
-    let store = open(&link, deadline).await;
+    let timeout = Duration::from_secs(6);
+    let store = open(&link, timeout).await;
     let (key, _) = create(&store, "a", "1").await;
     link.stop(true);
     let start = Instant::now();
     let mut requests = JoinSet::new();
     while link.accepted() == 1 {
-        assert!(start.elapsed() < deadline, "it is not given up");
+        assert!(start.elapsed() < timeout, "it is not given up");
         let store = store.clone();
         requests.spawn(async move { store.load(&key, None).await });
         sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn open(link: &SlowLink, deadline: Duration) -> RedisStore {
-    let builder = RedisStore::builder(link.url()).operation_timeout(deadline);
+async fn open(link: &SlowLink, timeout: Duration) -> RedisStore {
+    let builder = RedisStore::builder(link.url()).operation_timeout(timeout);
     builder.connect().await.unwrap()
 }
 

@@ -9,7 +9,7 @@ use distributable::{RedisStore, Root, SessionStore, StoreError};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);
 
-/// A deadline that a machine under load meets at the first attempt.
+/// A timeout that a machine under load meets at the first attempt.
 pub(crate) const PATIENT: Duration = Duration::from_secs(15);
 
 /// A store for what must hold whatever the speed of the machine.

@@ -5,12 +5,12 @@
 mod clock;
 mod copies;
 mod events;
+mod handshakes;
 mod lists;
 #[path = "../common/log.rs"]
 mod log;
 mod partition;
 mod removals;
-mod strangers;
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;

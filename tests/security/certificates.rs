@@ -136,7 +136,7 @@ async fn who_shows_no_certificate_is_refused_whatever_the_configuration_says() {
     let stream = TcpStream::connect(node.local_addr()).await.unwrap();
     let connector = TlsConnector::from(Arc::new(anonymous));
     let mut stream = connector.connect(server_name(), stream).await.unwrap();
-    let _ = stream.write_all(&introduction("node2").await).await;
+    let _ = stream.write_all(&handshake("node2").await).await;
     assert_eq!(last_words(&mut stream).await, b"");
     assert_eq!(node.status().rejected_connections, 1);
 }
@@ -156,8 +156,8 @@ async fn own_certificates_count_and_a_secret_besides_does_not_open_the_port() {
     assert_eq!(other.status().members.len(), 1);
 }
 
-/// The introduction of a node, which is the same with and without TLS.
-async fn introduction(name: &str) -> Vec<u8> {
+/// The handshake of a node, which is the same with and without TLS.
+async fn handshake(name: &str) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let node = describe(name).peer(listener.local_addr().unwrap().to_string());
     let accepted = async {
@@ -206,9 +206,9 @@ async fn a_member_that_sends_nonsense_loses_its_link_and_changes_nothing() {
     let ended = create(&two, "ended").await;
     assert!(two.delete(&ended).await.unwrap());
 
-    let hello = introduction("buggy").await;
+    let hello = handshake("buggy").await;
     let before = one.status().rejected_connections;
-    // Instead of an introduction: lengths just over what is taken and the largest, and nonsense.
+    // Instead of a handshake: lengths just over what is taken and the largest, and nonsense.
     let instead: [&[u8]; 4] = [
         &[0, 0, 0x10, 1],
         &[0xff, 0xff, 0xff, 0xff],

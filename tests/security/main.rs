@@ -1,4 +1,4 @@
-//! The replication port among strangers, eavesdroppers, and nodes that are set up wrongly.
+//! The replication port: unknown clients, eavesdroppers, and nodes with wrong settings.
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
@@ -11,5 +11,5 @@ mod proxy;
 mod replicas;
 mod rotation;
 mod secrets;
-mod strangers;
 mod tampering;
+mod unknown_clients;

@@ -48,8 +48,8 @@ async fn create_until(
     created
 }
 
-/// What an introduction looks like on its way to a node, and the answer.
-async fn introduction(to: &ReplicatedStore) -> [Vec<u8>; 2] {
+/// What a handshake looks like on its way to a node, and the answer.
+async fn handshake(to: &ReplicatedStore) -> [Vec<u8>; 2] {
     let proxy = Proxy::new().await;
     proxy.leads_to(to.local_addr());
     let node = secure("recorded", &[proxy.address]).await;
@@ -112,17 +112,17 @@ async fn who_comes_in(one: &ReplicatedStore, tricks: Vec<[Trick; 2]>) -> Vec<[Tr
     settled(one, 1).await;
     let all = came_in.len();
     came_in.retain(|trick| *trick != unharmed);
-    assert_eq!(all - came_in.len(), 1, "an unharmed introduction lets in");
+    assert_eq!(all - came_in.len(), 1, "an unharmed handshake lets in");
     came_in
 }
 
 /// N-03, 59: every byte that both sides send until they are authenticated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_changed_byte_of_an_introduction_lets_anybody_in() {
+async fn no_changed_byte_of_a_handshake_is_accepted() {
     let _machine = MACHINE.lock().await;
     let one = secure("node1", &[]).await;
     settled(&one, 1).await;
-    let said = introduction(&one).await;
+    let said = handshake(&one).await;
     let towards = (0..said[0].len()).map(|at| [flip(at), Trick::None]);
     let back = (0..said[1].len()).map(|at| [Trick::None, flip(at)]);
     let tricks: Vec<_> = towards.chain(back).collect();
@@ -145,11 +145,11 @@ async fn no_changed_byte_of_an_introduction_lets_anybody_in() {
 
 /// N-07.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_introduction_that_ends_anywhere_is_none_and_no_node_waits_for_the_rest() {
+async fn a_handshake_that_ends_anywhere_is_none_and_no_node_waits_for_the_rest() {
     let _machine = MACHINE.lock().await;
     let one = secure("node1", &[]).await;
     settled(&one, 1).await;
-    let said = introduction(&one).await;
+    let said = handshake(&one).await;
     let cuts = |at: usize| {
         let cut = Trick::Cut {
             at,

@@ -96,15 +96,15 @@ async fn what_is_not_ours_is_set_aside_untouched() {
 #[tokio::test]
 async fn an_encrypted_file_needs_its_key() {
     let directory = Directory::new();
-    let sealed = || directory.builder().encryption_key([7; 32]);
-    let store = open(sealed()).await.expect("it can be opened");
+    let encrypted = || directory.builder().encryption_key([7; 32]);
+    let store = open(encrypted()).await.expect("it can be opened");
     let key = crate::support::create(&store, "a needle in the file").await;
     store.save().await.expect("it can be written");
     drop(store);
     let bytes = fs::read(directory.file()).expect("it is there");
     assert!(!bytes.windows(6).any(|window| window == b"needle"));
 
-    let store = open(sealed()).await.expect("it can be opened");
+    let store = open(encrypted()).await.expect("it can be opened");
     assert!(value(&store, &key).await.is_some());
     drop(store);
     for (builder, word) in [

@@ -123,7 +123,7 @@ fn time_spent_down_counts_as_idle_time() {
     assert_eq!(late.value(&node, "a").as_deref(), Some("1"));
 }
 
-/// A-05 over a restart: the absolute lifetime goes on, whatever the idle time.
+/// A-05 over a restart: the absolute lifetime goes on, whatever the idle timeout.
 #[test]
 fn the_absolute_lifetime_goes_on_while_a_node_is_down() {
     let directory = Directory::new();

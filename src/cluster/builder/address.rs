@@ -26,7 +26,8 @@ impl ReplicatedStoreBuilder {
                 io::ErrorKind::AddrNotAvailable => "this machine does not have that address",
                 _ => "cannot listen there",
             };
-            SetupError::new(SetupErrorKind::Listen, format!("{address}: {advice}")).because(error)
+            SetupError::new(SetupErrorKind::Listen, format!("{address}: {advice}"))
+                .with_source(error)
         })
     }
 
@@ -110,7 +111,7 @@ async fn listen_on_free_port() -> Result<TcpListener, SetupError> {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => {
                 let what = format!("cannot listen on 127.0.0.1:{port}");
-                return Err(SetupError::new(SetupErrorKind::Listen, what).because(error));
+                return Err(SetupError::new(SetupErrorKind::Listen, what).with_source(error));
             }
         }
     }
@@ -125,7 +126,7 @@ async fn listen_on_free_port() -> Result<TcpListener, SetupError> {
 async fn resolve(text: &str) -> Result<SocketAddr, SetupError> {
     let resolved = lookup_host(text).await.map_err(|error| {
         let what = format!("{text:?} is not an address: write `host:port`");
-        SetupError::new(SetupErrorKind::Node, what).because(error)
+        SetupError::new(SetupErrorKind::Node, what).with_source(error)
     })?;
     let mut found: Vec<_> = resolved.collect();
     // A name may have an IPv6 and an IPv4 address; `localhost` usually means the latter.

@@ -72,14 +72,14 @@ impl ReplicatedStoreBuilder {
         self.check(secure)?;
         let listener = self.listen(secure).await?;
         let bound = listener.local_addr().map_err(|error| {
-            SetupError::new(SetupErrorKind::Listen, "no local address").because(error)
+            SetupError::new(SetupErrorKind::Listen, "no local address").with_source(error)
         })?;
         let advertised = self.advertised(bound, secure).await?;
         self.check_name(advertised)?;
         let multicast = self.group(bound, advertised)?;
         let mut random = StdRng::try_from_rng(&mut SysRng).map_err(|error| {
             let what = "the operating system has no random numbers";
-            SetupError::new(SetupErrorKind::Unsupported, what).because(io::Error::other(error))
+            SetupError::new(SetupErrorKind::Unsupported, what).with_source(io::Error::other(error))
         })?;
         let process = random.next_u64();
         let me = self.identity(advertised, process, &security).await;
@@ -166,7 +166,7 @@ impl ReplicatedStoreBuilder {
         }
         Security::from_secrets(&self.secrets, self.name_of_cluster()).map_err(|error| {
             let what = "TLS does not work on this system";
-            SetupError::new(SetupErrorKind::Unsupported, what).because(error)
+            SetupError::new(SetupErrorKind::Unsupported, what).with_source(error)
         })
     }
 
@@ -187,7 +187,7 @@ impl ReplicatedStoreBuilder {
         group.map(Some).map_err(|error| {
             let what = "cannot join the multicast group: set the `interface` to use, or the other \
                         nodes with `peer`";
-            SetupError::new(SetupErrorKind::Listen, what).because(error)
+            SetupError::new(SetupErrorKind::Listen, what).with_source(error)
         })
     }
 

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn other_secrets_and_other_clusters_are_strangers() {
+    fn other_secrets_and_other_clusters_are_not_accepted() {
         let beacon = Beacon::new(&[secret(1)], "shop").sign(address());
         for (secrets, cluster) in [
             (&[secret(2)][..], "shop"),

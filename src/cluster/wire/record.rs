@@ -34,7 +34,7 @@ pub(super) struct WireKeyedEntry<'a> {
 enum WireEntry<'a> {
     Live(#[serde(borrow)] WireRecord<'a>),
     Delta(#[serde(borrow)] WireDelta<'a>),
-    Dead {
+    Tombstone {
         until: Timestamp,
     },
     Expired {
@@ -101,7 +101,7 @@ impl<'a> From<&'a KeyedEntry> for WireKeyedEntry<'a> {
         let entry = match &copy.entry {
             Entry::Live(record) => WireEntry::Live((&**record).into()),
             Entry::Delta(delta) => WireEntry::Delta((&**delta).into()),
-            Entry::Tombstone { until } => WireEntry::Dead { until: *until },
+            Entry::Tombstone { until } => WireEntry::Tombstone { until: *until },
             Entry::Expired(mark) => WireEntry::Expired {
                 credential: (&mark.credential).into(),
                 idle_timeout: mark.idle_timeout,
@@ -122,7 +122,7 @@ impl TryFrom<WireKeyedEntry<'_>> for KeyedEntry {
         let entry = match copy.entry {
             WireEntry::Live(record) => Entry::Live(Arc::new(record.try_into()?)),
             WireEntry::Delta(delta) => Entry::Delta(Arc::new(delta.try_into()?)),
-            WireEntry::Dead { until } => Entry::Tombstone { until },
+            WireEntry::Tombstone { until } => Entry::Tombstone { until },
             WireEntry::Expired {
                 credential,
                 idle_timeout,

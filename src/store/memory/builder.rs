@@ -56,7 +56,7 @@ impl MemoryStoreBuilder {
                 bytes: AtomicUsize::new(0),
                 limits: self,
                 next_expiry: AtomicU64::new(Timestamp::NEVER.as_millis()),
-                swept: AtomicBool::new(false),
+                has_task: AtomicBool::new(false),
                 totals: MemoryCounters::default(),
                 events: EventBus::default(),
                 watched: Arc::default(),

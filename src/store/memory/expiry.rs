@@ -15,19 +15,19 @@ use crate::store::memory::{MemoryShared, MemorySlot, counted};
 /// Spawns the sweeping task unless there is one. Without a runtime there is none; the creation of
 /// the next session tries again.
 pub(super) fn ensure_running(store: &Arc<MemoryShared>) {
-    if store.swept.load(Relaxed) {
+    if store.has_task.load(Relaxed) {
         return;
     }
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
-    if !store.swept.swap(true, Relaxed) {
+    if !store.has_task.swap(true, Relaxed) {
         let running = Running(Arc::downgrade(store));
         runtime.spawn(async move { running.sweep().await });
     }
 }
 
-/// The task's reference to the store. If its runtime ends, another runtime sweeps the store.
+/// The task's reference to the store. If its runtime ends, another runtime takes over.
 struct Running(Weak<MemoryShared>);
 
 impl Running {
@@ -54,7 +54,7 @@ impl Drop for Running {
         if let Some(store) = self.0.upgrade()
             && !thread::panicking()
         {
-            store.swept.store(false, Relaxed);
+            store.has_task.store(false, Relaxed);
         }
     }
 }

@@ -31,17 +31,18 @@ impl SnapshotSource for MemoryStore {
 impl MemoryStore {
     /// Restores exported entries, of this store or another.
     pub(crate) fn restore(&self, entries: Vec<StoredEntry>) -> Restored {
-        let is_dead = |entry: &StoredEntry| matches!(entry.state, EntryState::Dead { .. });
-        let dead: HashSet<_> = entries
+        let is_tombstone =
+            |entry: &StoredEntry| matches!(entry.state, EntryState::Tombstone { .. });
+        let tombstones: HashSet<_> = entries
             .iter()
-            .filter(|k| is_dead(k))
+            .filter(|k| is_tombstone(k))
             .map(|k| k.key)
             .collect();
         expiry::ensure_running(&self.shared);
         let mut restored = Restored::default();
         for StoredEntry { key, state } in entries {
             if let EntryState::Live(record) = state
-                && !dead.contains(&key)
+                && !tombstones.contains(&key)
             {
                 let counted = counted(&record);
                 match self.shared.restore(key, record) {

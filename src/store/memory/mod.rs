@@ -195,7 +195,7 @@ struct MemoryShared {
     /// No session expires before this; most sweeps end after looking at it.
     next_expiry: AtomicU64,
     /// Set while a task sweeps this store.
-    swept: AtomicBool,
+    has_task: AtomicBool,
     totals: MemoryCounters,
     /// Events are reported under the lock of the session's slot: in order.
     events: EventBus,

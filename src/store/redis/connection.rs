@@ -232,7 +232,7 @@ impl RedisConnection {
                 if arrived + limit <= Instant::now() {
                     self.close();
                 }
-                "no answer before the deadline"
+                "no answer within the operation timeout"
             } else {
                 // After a suspension of this process, what has arrived meanwhile is read first.
                 task::yield_now().await;

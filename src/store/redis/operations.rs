@@ -74,15 +74,16 @@ impl RedisShared {
     }
 
     /// Runs a script that ends with its answer, or with the number of replicas that have confirmed.
-    /// `kills`: it ends a session or a secret, which a failover must not undo.
+    /// `invalidates`: the script deletes a session or replaces a secret, which a failover must
+    /// not undo.
     pub(super) async fn run(
         &self,
         key: &Root,
         script: Script,
         args: Vec<Vec<u8>>,
-        kills: bool,
+        invalidates: bool,
     ) -> Result<ScriptReply, StoreError> {
-        let replicas = self.config.replicas.filter(|_| kills);
+        let replicas = self.config.replicas.filter(|_| invalidates);
         let redis_key = self.config.prefix.key(key);
         let request = SessionRequest {
             claim: (script == Script::Expire).then(|| self.config.prefix.claim(&redis_key)),

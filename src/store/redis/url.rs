@@ -16,8 +16,8 @@ pub(super) struct Address {
 pub(super) enum Deployment {
     /// One server, or a proxy that behaves like one.
     Standalone,
-    /// The addresses are those of sentinels, which know the servers of `master_name`.
-    Sentinel { master_name: String },
+    /// The addresses are those of sentinels, which know the servers of `primary_name`.
+    Sentinel { primary_name: String },
     /// The addresses are those of some nodes of a cluster, which name the others.
     Cluster,
 }
@@ -68,10 +68,13 @@ impl Url {
         let (topology, port) = match kind {
             "sentinel" => {
                 let encoded = parts.next().ok_or_else(|| {
-                    wrong("behind the sentinels the URL needs the master name: `/mymaster`")
+                    wrong(
+                        "a URL for sentinels needs the name of the primary: \
+                         redis-sentinel://host/name",
+                    )
                 })?;
-                let master_name = decode(encoded)?;
-                (Deployment::Sentinel { master_name }, SENTINEL_PORT)
+                let primary_name = decode(encoded)?;
+                (Deployment::Sentinel { primary_name }, SENTINEL_PORT)
             }
             "cluster" => (Deployment::Cluster, PORT),
             _ => (Deployment::Standalone, PORT),
@@ -232,8 +235,8 @@ mod tests {
         let url = Url::parse("redis-sentinel://a,b:7/main/1").expect("it is one");
         assert_eq!(url.addresses.len(), 2);
         assert_eq!(url.addresses[0].port, SENTINEL_PORT);
-        let master_name = "main".to_owned();
-        assert_eq!(url.topology, Deployment::Sentinel { master_name });
+        let primary_name = "main".to_owned();
+        assert_eq!(url.topology, Deployment::Sentinel { primary_name });
         let url = Url::parse("redis-cluster://a:1,b:2,c:3").expect("it is one");
         assert_eq!((url.topology, url.database), (Deployment::Cluster, 0));
     }

@@ -151,7 +151,7 @@ fn apply_journal(notes: &[Note], loaded: &mut LoadedSnapshot) {
                 .absolute_deadline()
                 .max(now.plus(granted))
                 .plus(MARGIN);
-            entry.state = EntryState::Dead { until };
+            entry.state = EntryState::Tombstone { until };
             loaded.report.ended += 1;
         }
     }

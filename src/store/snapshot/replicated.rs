@@ -103,7 +103,7 @@ impl SnapshotSource for ReplicatedStore {
 fn stored(copy: KeyedEntry) -> Option<StoredEntry> {
     let state = match copy.entry {
         Entry::Live(record) => EntryState::Live(record),
-        Entry::Tombstone { until } => EntryState::Dead { until },
+        Entry::Tombstone { until } => EntryState::Tombstone { until },
         // The sessions that they concern are deleted, and so are those in files.
         Entry::Delta(_) | Entry::Expired(_) => return None,
     };
@@ -114,7 +114,7 @@ fn stored(copy: KeyedEntry) -> Option<StoredEntry> {
 fn keyed(stored: StoredEntry) -> KeyedEntry {
     let entry = match stored.state {
         EntryState::Live(record) => Entry::Live(record),
-        EntryState::Dead { until } => Entry::Tombstone { until },
+        EntryState::Tombstone { until } => Entry::Tombstone { until },
     };
     let key = stored.key;
     KeyedEntry { key, entry }
@@ -123,12 +123,12 @@ fn keyed(stored: StoredEntry) -> KeyedEntry {
 fn survivor(member: Member) -> SnapshotSurvivor {
     let Member {
         name,
-        incarnation: generation,
+        incarnation,
         leaving,
     } = member;
     SnapshotSurvivor {
         name,
-        generation,
+        incarnation,
         leaving,
     }
 }
@@ -136,12 +136,12 @@ fn survivor(member: Member) -> SnapshotSurvivor {
 fn member(survivor: SnapshotSurvivor) -> Member {
     let SnapshotSurvivor {
         name,
-        generation,
+        incarnation,
         leaving,
     } = survivor;
     Member {
         name,
-        incarnation: generation,
+        incarnation,
         leaving,
     }
 }

@@ -7,7 +7,7 @@ pub(super) fn rules(suite: &mut Suite) {
     suite.rule("what was never created is absent", absent);
     suite.rule("what one handle creates, the other finds", created);
     suite.rule("a session is created once", created_once);
-    suite.rule("an ended session stays dead", ended);
+    suite.rule("a deleted session stays deleted", ended);
 }
 
 async fn absent(nodes: Nodes) -> Verdict {
@@ -51,7 +51,7 @@ async fn ended(nodes: Nodes) -> Verdict {
     let session = nodes.create("a", "1").await?;
     must(
         nodes.other.end(&session.key).await?,
-        "ending a live session says that there was none",
+        "deleting a live session returns false",
     )?;
     nodes.must_be_dead(&session.key).await?;
     for store in nodes.both() {

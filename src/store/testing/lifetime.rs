@@ -12,13 +12,22 @@ use crate::store::testing::{
 };
 
 pub(super) fn rules(suite: &mut Suite) {
-    suite.rule("an idle session dies, not early and not much later", idle);
+    suite.rule(
+        "an idle session expires, not early and not much later",
+        idle,
+    );
     suite.rule("accesses keep a session alive", kept_alive);
     suite.rule("nothing extends the absolute lifetime", absolute);
-    suite.rule("the idle time of one session can be shortened", shortened);
-    suite.rule("the idle time of one session can be prolonged", prolonged);
     suite.rule(
-        "without an idle time only the absolute one counts",
+        "the idle timeout of one session can be shortened",
+        shortened,
+    );
+    suite.rule(
+        "the idle timeout of one session can be prolonged",
+        prolonged,
+    );
+    suite.rule(
+        "without an idle timeout only the absolute timeout counts",
         unlimited,
     );
     suite.rule(
@@ -127,7 +136,7 @@ async fn preserved(nodes: Nodes) -> Verdict {
     )?;
     must(
         after.idle_timeout() == Some(HOUR),
-        "the idle time has changed",
+        "the idle timeout has changed",
     )
 }
 
@@ -147,7 +156,7 @@ async fn must_expire(
         for (gone, store) in gone.iter_mut().zip(nodes.both()) {
             let asked = Instant::now();
             let found = find(store, key).await?.is_some();
-            must(found || Instant::now() >= earliest, "it died early")?;
+            must(found || Instant::now() >= earliest, "it expired early")?;
             must(!found || asked <= latest, "it is found after its time")?;
             must(!found || !*gone, "it is found after it was gone")?;
             *gone = !found;
@@ -167,7 +176,7 @@ async fn must_outlive(nodes: &Nodes, key: &Root, lifetime: Duration) -> Verdict 
     while Instant::now() < end {
         for store in nodes.both() {
             let found = find(store, key).await?;
-            must(found.is_some(), "it dies after its former idle time")?;
+            must(found.is_some(), "it expires after its former idle timeout")?;
         }
         sleep(POLL).await;
     }
@@ -190,7 +199,7 @@ async fn keep_alive(nodes: &Nodes) -> Result<bool, Broken> {
         let found = find(&store, &session.key).await?;
         let in_time = Instant::now() < access.before + SHORT;
         let Some(record) = found else {
-            must(!in_time, "it died although it was accessed in time")?;
+            must(!in_time, "it expired although it was accessed in time")?;
             return Ok(false);
         };
         let before = Instant::now();
@@ -241,7 +250,7 @@ async fn set_idle(nodes: &Nodes, key: &Root, idle: Option<Duration>) -> Result<A
         // It may have expired by now.
         must(
             found.is_none_or(|found| found.idle_timeout() == idle),
-            "the new idle time is not found",
+            "the new idle timeout is not found",
         )?;
     }
     Ok(Access { before, after })

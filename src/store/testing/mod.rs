@@ -133,27 +133,27 @@ impl Suite {
         }
     }
 
-    /// Starts to check the rule that `says` states.
-    fn rule<F>(&mut self, says: &'static str, check: impl FnOnce(Nodes) -> F)
+    /// Starts to check the rule that `statement` describes.
+    fn rule<F>(&mut self, statement: &'static str, check: impl FnOnce(Nodes) -> F)
     where
         F: Future<Output = Verdict> + Send + 'static,
     {
         let limited = timeout(PATIENCE, check(self.nodes.clone()));
         let verdict = async { limited.await.unwrap_or_else(|_| broken("it hangs")) };
-        self.running.push((says, task::spawn(verdict)));
+        self.running.push((statement, task::spawn(verdict)));
     }
 
     async fn verdict(self) -> Result<(), String> {
         let rules = self.running.len();
         let mut list = String::new();
         let mut count = 0;
-        for (says, check) in self.running {
+        for (statement, check) in self.running {
             let verdict = check
                 .await
                 .unwrap_or_else(|error| broken(error.to_string()));
             if let Err(Broken(how)) = verdict {
                 count += 1;
-                write!(list, "\n- {says}: {how}").expect("a string takes everything");
+                write!(list, "\n- {statement}: {how}").expect("a string takes everything");
             }
         }
         match count {
@@ -256,7 +256,7 @@ impl Nodes {
             )?;
             let dead = find(store, key).await?.is_none();
             must(dead, "a commit brings it back")?;
-            must(!store.end(key).await?, "ending it says that it was alive")?;
+            must(!store.end(key).await?, "deleting it again returns true")?;
         }
         Ok(())
     }

@@ -17,7 +17,10 @@ pub(super) fn rules(suite: &mut Suite) {
         writes,
     );
     suite.rule("parallel updates of one attribute all count", updates);
-    suite.rule("what ends stays dead, whatever is in flight", ends);
+    suite.rule(
+        "a deleted session stays deleted, whatever is in flight",
+        ends,
+    );
     suite.rule("a rotation loses no acknowledged write", rotation);
     suite.rule("of two rotations at once, one takes place", rotations);
 }
@@ -114,7 +117,7 @@ async fn ends(nodes: Nodes) -> Verdict {
             result?;
         }
         for ended in all(vec![end]).await? {
-            must(ended?, "ending a live session says that there was none")?;
+            must(ended?, "deleting a live session returns false")?;
         }
         nodes.must_be_dead(&session.key).await?;
     }

@@ -8,7 +8,7 @@ use crate::store::testing::{
 
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("the current secret is found, and no other", current);
-    suite.rule("a rotation kills the former secret", rotated);
+    suite.rule("a rotation invalidates the former secret", rotated);
     suite.rule("a write goes on over a rotation", in_flight);
     suite.rule("a rotation that comes second changes nothing", second);
     suite.rule("a refused commit does not rotate", refused);
@@ -17,7 +17,7 @@ pub(super) fn rules(suite: &mut Suite) {
         "a session is bound to a user when it is created",
         born_bound,
     );
-    suite.rule("an end kills every secret", ended);
+    suite.rule("a deletion invalidates every secret", ended);
 }
 
 async fn current(nodes: Nodes) -> Verdict {
@@ -106,7 +106,7 @@ async fn second(nodes: Nodes) -> Verdict {
     let found = nodes.load(&session.key).await?;
     must(
         found.user().is_none() && found.idle_timeout() == Some(HOUR),
-        "it has changed the user or the idle time",
+        "it has changed the user or the idle timeout",
     )
 }
 
@@ -189,7 +189,7 @@ async fn ended(nodes: Nodes) -> Verdict {
     let next = rotate(&nodes, &session).await?;
     must(
         nodes.other.end(&session.key).await?,
-        "ending a rotated session says that there was none",
+        "deleting a rotated session returns false",
     )?;
     nodes.must_be_dead(&session.key).await?;
     for store in nodes.both() {

@@ -14,7 +14,7 @@ use crate::store::users::{NewLogin, register};
 pub(super) fn rules(suite: &mut Suite) {
     suite.rule("a user's sessions are listed through both handles", listed);
     suite.rule(
-        "all sessions of a user end together and stay dead",
+        "all sessions of a user are deleted together and stay deleted",
         ended_together,
     );
     suite.rule("the oldest of too many sessions of a user ends", limited);

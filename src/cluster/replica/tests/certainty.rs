@@ -37,7 +37,7 @@ const CLOSED: Outlook = Outlook {
 
 /// Nodes that have not met each other, with this state of their configured addresses.
 fn looking(count: u16, outlook: Outlook, change: fn(&mut Settings)) -> ReplicaLab {
-    let mut lab = ReplicaLab::strangers(count);
+    let mut lab = ReplicaLab::unconnected(count);
     for number in 0..count {
         lab.nodes[usize::from(number)].1 = replica(number, change);
         lab.input(number.into(), Input::Outlook(outlook));
@@ -271,7 +271,7 @@ fn a_node_that_has_accepted_this_one_is_waited_for() {
 /// Two parts of a network, each with a node of the same name.
 #[test]
 fn of_two_nodes_of_one_name_that_meet_through_a_heal_the_younger_steps_out() {
-    let mut lab = ReplicaLab::strangers(4);
+    let mut lab = ReplicaLab::unconnected(4);
     let name = lab.nodes[1].0.name.clone();
     let double = Node {
         name,
@@ -326,7 +326,7 @@ fn a_node_that_serves_alone_yields_to_an_older_one_of_its_name() {
         name: node(0).name,
         ..node(9)
     });
-    let mut lab = ReplicaLab::strangers(1);
+    let mut lab = ReplicaLab::unconnected(1);
     lab.run(secs(3));
     lab.input(0, Input::Rival { node: younger });
     assert!(lab.replica(0).is_ready());

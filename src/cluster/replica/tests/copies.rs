@@ -28,7 +28,7 @@ pub(super) fn owner(lab: &ReplicaLab, key: &Root) -> usize {
 
 /// Adds node number `number`, which the other nodes can reach, and has them dialed.
 pub(super) fn join(lab: &mut ReplicaLab, number: u16) -> usize {
-    let mut newcomer = ReplicaLab::strangers_with(number + 1, two())
+    let mut newcomer = ReplicaLab::unconnected_with(number + 1, two())
         .nodes
         .pop()
         .unwrap();
@@ -205,7 +205,7 @@ fn a_leaving_node_holds_nothing_new_and_is_a_source_until_the_others_have_it() {
 /// requested again, and no node dropped what it had handed over.
 #[test]
 fn members_not_known_to_be_complete_are_asked() {
-    let mut lab = ReplicaLab::strangers_with(2, two());
+    let mut lab = ReplicaLab::unconnected_with(2, two());
     lab.hold = |message| matches!(message, Message::View(view) if view.complete);
     lab.link(0, 1);
     lab.link(1, 0);

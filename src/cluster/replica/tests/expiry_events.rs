@@ -45,7 +45,7 @@ fn an_expiry_at_a_new_owner_is_a_possible_repeat() {
 /// The new owner has just joined: it does not have the sessions, or does not serve yet.
 #[test]
 fn an_expiry_while_its_owner_changes_is_reported() {
-    let mut lab = ReplicaLab::strangers(3);
+    let mut lab = ReplicaLab::unconnected(3);
     for (one, other) in [(0, 1), (1, 0)] {
         lab.link(one, other);
     }

@@ -92,7 +92,7 @@ fn a_thousand_names_set_and_removed_leave_few_marks_behind() {
     for count in [1, 2, 3] {
         for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
             let mut lab = if count == 1 {
-                let mut lab = ReplicaLab::strangers_with(1, copies);
+                let mut lab = ReplicaLab::unconnected_with(1, copies);
                 lab.run(Duration::from_secs(3));
                 lab
             } else {

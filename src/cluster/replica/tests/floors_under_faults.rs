@@ -205,7 +205,7 @@ fn an_owner_without_the_floor_gives_an_old_change_a_new_stamp_as_well() {
     let mut trial = cluster();
     let first = owner(&trial);
     kill(&mut trial, first);
-    trial.nodes[first].1 = ReplicaLab::strangers(1).nodes.remove(0).1;
+    trial.nodes[first].1 = ReplicaLab::unconnected(1).nodes.remove(0).1;
     let others: Vec<_> = (0..5).filter(|index| *index != first).collect();
     let second = others
         .iter()

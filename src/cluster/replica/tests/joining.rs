@@ -8,7 +8,7 @@ fn a_newcomer_has_everything_before_it_serves() {
     for number in 0..50 {
         lab.commit(0, number.into(), key(number), &born("a", "1"));
     }
-    let mut newcomer = ReplicaLab::strangers(3).nodes.pop().unwrap();
+    let mut newcomer = ReplicaLab::unconnected(3).nodes.pop().unwrap();
     newcomer.1 = {
         let settings = Settings {
             me: newcomer.0.clone(),
@@ -43,7 +43,7 @@ fn a_newcomer_has_everything_before_it_serves() {
 /// Found by simulation: two new nodes that met first served before they had met the other ones.
 #[test]
 fn newcomers_that_find_each_other_first_do_not_serve_at_once() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.link(0, 1);
     lab.run(Duration::from_secs(1));
     assert!(!lab.replica(0).is_ready() && !lab.replica(1).is_ready());
@@ -53,7 +53,7 @@ fn newcomers_that_find_each_other_first_do_not_serve_at_once() {
 
 #[test]
 fn a_node_that_finds_no_peers_serves_alone_after_a_while() {
-    let mut lab = ReplicaLab::strangers(1);
+    let mut lab = ReplicaLab::unconnected(1);
     lab.run(Duration::from_millis(1_900));
     assert!(!lab.replica(0).is_ready());
     lab.run(Duration::from_millis(200));
@@ -66,7 +66,7 @@ fn a_node_that_finds_no_peers_serves_alone_after_a_while() {
 /// time in which it had looked for other nodes.
 #[test]
 fn a_pause_does_not_count_as_time_spent_looking_for_peers() {
-    let lab = ReplicaLab::strangers(1);
+    let lab = ReplicaLab::unconnected(1);
     let ready_at = |seconds| {
         let now = START.plus(Duration::from_secs_f64(seconds));
         lab.replica(0).handle(now, Input::Timeout);
@@ -80,7 +80,7 @@ fn a_pause_does_not_count_as_time_spent_looking_for_peers() {
 
 #[test]
 fn an_incomplete_node_asks_before_it_reports_a_session_as_absent() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.run(Duration::from_secs(3));
     lab.commit(1, 1, key(1), &born("a", "1"));
     lab.hold = |message| matches!(message, Message::Digests { .. } | Message::GetReply { .. });

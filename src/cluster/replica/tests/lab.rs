@@ -20,11 +20,11 @@ pub(super) struct ReplicaLab {
 
 impl ReplicaLab {
     /// Nodes that have not met each other.
-    pub(super) fn strangers(count: u16) -> Self {
-        Self::strangers_with(count, Copies::All)
+    pub(super) fn unconnected(count: u16) -> Self {
+        Self::unconnected_with(count, Copies::All)
     }
 
-    pub(super) fn strangers_with(count: u16, copies: Copies) -> Self {
+    pub(super) fn unconnected_with(count: u16, copies: Copies) -> Self {
         let replica = |number| {
             let replica = Replica::new(START, settings(number, copies));
             (node(number), replica)
@@ -48,7 +48,7 @@ impl ReplicaLab {
     }
 
     pub(super) fn cluster_with(count: u16, copies: Copies) -> Self {
-        let mut lab = Self::strangers_with(count, copies);
+        let mut lab = Self::unconnected_with(count, copies);
         for one in 0..count.into() {
             for other in 0..count.into() {
                 if one != other {

@@ -78,10 +78,10 @@ fn a_newcomer_is_uncertain_for_as_long_as_the_members_that_saw_others_fail() {
 /// and reported them as absent.
 #[test]
 fn a_newcomer_that_lost_its_source_is_in_doubt() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.run(Duration::from_secs(3));
     lab.commit(0, 1, key(1), &born("a", "1"));
-    let newcomer = ReplicaLab::strangers(2).nodes.pop().unwrap();
+    let newcomer = ReplicaLab::unconnected(2).nodes.pop().unwrap();
     lab.nodes[1] = newcomer;
     lab.hold = |message| matches!(message, Message::SlotEntries { .. });
     lab.link(0, 1);

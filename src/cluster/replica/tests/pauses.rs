@@ -81,7 +81,7 @@ fn a_pause_that_only_the_wall_clock_shows_is_a_pause() {
 
 #[test]
 fn a_node_that_serves_alone_goes_on_when_its_clock_is_set() {
-    let mut lab = ReplicaLab::strangers(1);
+    let mut lab = ReplicaLab::unconnected(1);
     lab.run(secs(3));
     lab.input(0, Input::Paused);
     assert!(lab.replica(0).is_ready());
@@ -89,7 +89,7 @@ fn a_node_that_serves_alone_goes_on_when_its_clock_is_set() {
 
 #[test]
 fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.input(1, Input::Seen { incarnation: 500 });
     assert_eq!(lab.nodes[1].0.incarnation, 501);
     lab.input(1, Input::Seen { incarnation: 500 });
@@ -103,7 +103,7 @@ fn a_node_whose_clock_was_set_back_goes_on_above_its_last_incarnation() {
 /// The members may have learned of it from others, so that none of them has met it.
 #[test]
 fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     let mut before = lab.nodes[1].0.clone();
     before.incarnation = 500;
     lab.deliver(0, 1, removal_of(before));

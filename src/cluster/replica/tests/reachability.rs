@@ -102,7 +102,7 @@ fn a_refused_port_is_noticed_at_once() {
 /// The connection to a node that leaves is refused before its `Leave`, which another connection
 /// carries, has arrived.
 #[test]
-fn a_refused_port_of_a_leaving_node_waits_for_its_farewell() {
+fn a_refused_port_of_a_leaving_node_waits_for_its_leave_message() {
     let mut lab = leaving();
     lab.hold = |message| matches!(message, Message::Leave | Message::Swim(_));
     lab.input(2, Input::Leave);
@@ -123,7 +123,7 @@ fn a_refused_port_of_a_leaving_node_waits_for_its_farewell() {
 
 /// The other member has read `Leave` before, and has removed the node.
 #[test]
-fn a_farewell_that_arrives_after_the_removal_counts() {
+fn a_leave_message_that_arrives_after_the_removal_counts() {
     let mut lab = leaving();
     lab.hold = |message| matches!(message, Message::Leave | Message::Swim(_));
     lab.input(2, Input::Leave);
@@ -146,7 +146,7 @@ fn a_farewell_that_arrives_after_the_removal_counts() {
 
 /// Of two nodes that are gone only one has left in order.
 #[test]
-fn a_late_farewell_does_not_hide_a_failed_member() {
+fn a_late_leave_message_does_not_hide_a_failed_member() {
     let mut lab = ReplicaLab::cluster(4);
     lab.input(2, Input::Drain(true));
     lab.run(Duration::from_secs(1));
@@ -172,7 +172,7 @@ fn a_late_farewell_does_not_hide_a_failed_member() {
 
 /// `Leave` is from an earlier process of the same name.
 #[test]
-fn a_late_farewell_of_an_earlier_process_does_not_hide_a_failure() {
+fn a_late_leave_message_of_an_earlier_process_does_not_hide_a_failure() {
     let mut lab = ReplicaLab::cluster(3);
     let failed = lab.nodes.pop().unwrap().0;
     let node = failed.clone();
@@ -211,7 +211,7 @@ fn a_leaving_node_that_is_linked_again_stays() {
 }
 
 #[test]
-fn a_leaving_node_that_fails_before_its_farewell_is_down_soon() {
+fn a_leaving_node_that_fails_before_its_leave_message_is_down_soon() {
     let mut lab = leaving();
     let node = lab.nodes.pop().unwrap().0;
     lab.input(0, Input::Refused { node });

@@ -40,7 +40,7 @@ fn a_request_is_repeated_when_the_link_for_its_answer_is_up() {
 /// The owner's own read, which precedes an ordered update, has no timeout.
 #[test]
 fn an_internal_read_that_a_busy_member_refuses_is_repeated() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.run(Duration::from_secs(3));
     let key = key(1);
     lab.commit(1, 1, key, &born("a", "1"));

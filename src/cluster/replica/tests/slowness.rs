@@ -14,7 +14,7 @@ fn is_write(message: &Message) -> bool {
 }
 
 pub(super) fn roomy(count: u16, change: impl Fn(&mut Settings)) -> ReplicaLab {
-    let mut lab = ReplicaLab::strangers(count);
+    let mut lab = ReplicaLab::unconnected(count);
     for (number, (_, replica)) in lab.nodes.iter_mut().enumerate() {
         let mut settings = settings(number as u16, Copies::All);
         settings.max_sessions = 100_000;
@@ -161,7 +161,7 @@ fn a_change_of_the_view_does_not_send_writes_again_that_a_holder_has() {
 #[test]
 fn a_refused_write_is_sent_again_when_the_views_agree() {
     let lab = ReplicaLab::cluster(2);
-    let stranger = Node {
+    let unknown = Node {
         incarnation: 77,
         ..node(9)
     };
@@ -175,7 +175,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
     });
     let (receiver, replica) = &lab.nodes[0];
     let input = Input::Message {
-        from: stranger.clone(),
+        from: unknown.clone(),
         to: receiver.incarnation,
         age: Duration::ZERO,
         message: write,
@@ -183,7 +183,7 @@ fn a_refused_write_is_sent_again_when_the_views_agree() {
     replica.handle(lab.now, input);
     let mut outputs = Vec::new();
     replica.drain(&mut outputs);
-    let refused = |output: &Output| matches!(output, Output::Send { to, message: Message::Nack { seq: 5, .. } } if *to == stranger);
+    let refused = |output: &Output| matches!(output, Output::Send { to, message: Message::Nack { seq: 5, .. } } if *to == unknown);
     assert!(outputs.iter().any(refused), "{outputs:?}");
 }
 
@@ -370,7 +370,7 @@ fn a_node_over_its_limits_shows_it_and_creates_nothing() {
 /// Each answer has the same cost, however many reads are open.
 #[test]
 fn answers_wait_for_room_and_are_given_in_the_end() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.run(Duration::from_secs(3));
     for number in 1..5 {
         lab.commit(1, number.into(), key(number), &big("a", 200 << 10));

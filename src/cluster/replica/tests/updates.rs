@@ -77,7 +77,7 @@ fn an_atomic_update_of_another_view_is_refused() {
 
 #[test]
 fn an_owner_that_could_not_ask_for_long_orders_updates_afterwards() {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.run(Duration::from_secs(3));
     lab.commit(0, 1, key(1), &born("n", "0"));
     let base = lab.read(0, key(1)).unwrap();

@@ -7,7 +7,7 @@ use crate::cluster::replica::withheld::{SurvivingMember, WithheldState};
 /// Two nodes of which the second one serves, and an export of the first one from before: two
 /// sessions, of which the second node has deleted one since.
 fn returning(survivor: SurvivingMember) -> ReplicaLab {
-    let mut lab = ReplicaLab::strangers(2);
+    let mut lab = ReplicaLab::unconnected(2);
     lab.run(Duration::from_secs(3));
     // The first one starts again.
     lab.nodes[0].1 = Replica::new(lab.now, settings(0, Copies::All));
@@ -89,7 +89,7 @@ fn of_nodes_that_stopped_together_each_restart_counts() {
 fn a_survivor_may_come_later() {
     let mut lab = returning(survivor(1, true));
     // The other node does not have this session.
-    let mut lost = ReplicaLab::strangers(1);
+    let mut lost = ReplicaLab::unconnected(1);
     lost.run(Duration::from_secs(3));
     lost.commit(0, 1, key(3), &born("a", "1"));
     let mut entries = lost.replica(0).export(lost.now, 3);

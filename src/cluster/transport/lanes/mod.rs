@@ -36,7 +36,7 @@ pub(super) struct Lanes {
     large: VecDeque<Large>,
     large_bytes: usize,
     /// The last control messages of a node that leaves: they are sent when all data is confirmed.
-    farewell: Option<LaneQueue>,
+    leave: Option<LaneQueue>,
     small_sent: SentBytes,
     large_sent: SentBytes,
     /// The limit for unconfirmed bytes of both.
@@ -89,9 +89,9 @@ impl Lanes {
     /// when all data is confirmed.
     pub(super) fn put_control(&mut self, now: Timestamp, content: Bytes, is_bye: bool) {
         if is_bye {
-            self.farewell.get_or_insert_default();
+            self.leave.get_or_insert_default();
         }
-        let queue = self.farewell.as_mut().unwrap_or(&mut self.control);
+        let queue = self.leave.as_mut().unwrap_or(&mut self.control);
         queue.put(now, content, 0);
     }
 
@@ -140,9 +140,9 @@ impl Lanes {
         self.take_small(now, out);
         self.take_chunk(now, out);
         if self.is_confirmed()
-            && let Some(farewell) = &mut self.farewell
+            && let Some(leave) = &mut self.leave
         {
-            while let Some(waiting) = farewell.pop() {
+            while let Some(waiting) = leave.pop() {
                 waiting.segment(SegmentKind::Control, now).encode(out);
             }
         }
@@ -236,7 +236,7 @@ impl Lanes {
         self.is_confirmed()
             && self.acks.is_none()
             && has_left(&self.control)
-            && self.farewell.as_ref().is_none_or(has_left)
+            && self.leave.as_ref().is_none_or(has_left)
     }
 
     const fn unconfirmed(&self) -> u64 {
@@ -250,8 +250,8 @@ impl Lanes {
     /// Returns `true` if more bytes wait than allowed.
     pub(super) fn is_over(&self) -> bool {
         let acks = self.acks.as_ref().map_or(0, |(_, seqs)| seqs.len());
-        let farewell = self.farewell.as_ref().map_or(0, |queue| queue.bytes);
-        self.control.bytes + farewell + acks * size_of::<u64>() > CONTROL_MAX
+        let leave = self.leave.as_ref().map_or(0, |queue| queue.bytes);
+        self.control.bytes + leave + acks * size_of::<u64>() > CONTROL_MAX
             || self.small.bytes > SMALL_MAX
             || self.large.len() > 1 && self.large_bytes > LARGE_MAX
     }

@@ -156,8 +156,8 @@ fn each_lane_is_bounded_in_bytes() {
     };
     let control = fill(|lanes, content| lanes.put_control(NOW, content, false));
     assert!(control <= CONTROL_MAX + SEGMENT_MAX);
-    let farewell = fill(|lanes, content| lanes.put_control(NOW, content, true));
-    assert!(farewell <= CONTROL_MAX + SEGMENT_MAX);
+    let leave = fill(|lanes, content| lanes.put_control(NOW, content, true));
+    assert!(leave <= CONTROL_MAX + SEGMENT_MAX);
     let small = fill(|lanes, content| lanes.put_small(NOW, content, 1));
     assert!(small <= SMALL_MAX + SEGMENT_MAX);
     let large = fill(|lanes, content| lanes.put_large(NOW, content, 1));

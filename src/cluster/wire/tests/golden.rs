@@ -325,7 +325,7 @@ fn rotated() -> KeyedEntry {
 }
 
 #[test]
-fn the_format_of_introductions_stands_still() {
+fn the_format_of_handshakes_stands_still() {
     let node = Node {
         address: ([127, 0, 0, 1], 4000).into(),
         incarnation: 1_700_000_000_000,

@@ -92,15 +92,15 @@ fn runtime() -> Runtime {
 fn a_store_needs_no_runtime_and_is_swept_by_whichever_comes() {
     let store = MemoryStore::new();
     commit(&store, &key(), create(1)).unwrap();
-    assert!(!store.shared.swept.load(Relaxed));
+    assert!(!store.shared.has_task.load(Relaxed));
     for _ in 0..2 {
         runtime().block_on(async {
             commit(&store, &key(), create(1)).unwrap();
-            assert!(store.shared.swept.load(Relaxed));
+            assert!(store.shared.has_task.load(Relaxed));
             time::sleep(2 * IDLE).await;
             assert_eq!(store.status().sessions, 0);
         });
-        assert!(!store.shared.swept.load(Relaxed));
+        assert!(!store.shared.has_task.load(Relaxed));
     }
 }
 

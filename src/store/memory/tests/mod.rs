@@ -184,7 +184,7 @@ fn a_poisoned_slot_serves_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_session_is_never_handed_out_swept_or_not() {
+async fn an_expired_session_is_never_returned_removed_or_not() {
     let store = MemoryStore::new();
     let key = key();
     commit(&store, &key, create(1)).unwrap();
@@ -222,7 +222,7 @@ async fn what_happens_to_sessions_is_reported_in_order() {
     commit(&store, &two, create(1)).unwrap();
     time::advance(IDLE / 2).await;
     commit(&store, &three, Changes::create(SECRET, None, 2 * IDLE)).unwrap();
-    // One that has run out is not deleted, swept or not.
+    // An expired one is not deleted, whether or not it has been removed.
     time::advance(IDLE).await;
     assert!(!at_once(store.delete(&two)).unwrap());
     use SessionEventKind::{Created, Deleted, Expired, Rotated};

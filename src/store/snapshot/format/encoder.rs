@@ -57,7 +57,7 @@ impl<W: Write> SnapshotEncoder<W> {
                 self.content = record::encode(entry, now, content).map_err(io::Error::other)?;
                 match &entry.state {
                     EntryState::Live(_) => self.totals.sessions += u64::from(entry.is_session()),
-                    EntryState::Dead { .. } => self.totals.tombstones += 1,
+                    EntryState::Tombstone { .. } => self.totals.tombstones += 1,
                 }
             }
             self.block()?;

@@ -55,7 +55,7 @@ pub(crate) fn fresh(slot: u16, number: u8) -> StoredEntry {
     with(credential, slot, number)
 }
 
-/// A session with half an hour of idle time, used a minute ago, and its whole history.
+/// A session with an idle timeout of half an hour, used a minute ago, and its whole history.
 pub(crate) fn live(slot: u16, number: u8) -> StoredEntry {
     with(credential(number), slot, number)
 }
@@ -92,10 +92,10 @@ fn with(credential: Credential, slot: u16, number: u8) -> StoredEntry {
 }
 
 /// The tombstone of a session that was ended.
-pub(crate) fn dead(slot: u16, number: u8) -> StoredEntry {
+pub(crate) fn tombstone(slot: u16, number: u8) -> StoredEntry {
     StoredEntry {
         key: key(slot, number),
-        state: EntryState::Dead {
+        state: EntryState::Tombstone {
             until: NOW.plus(20 * 60 * MINUTE),
         },
     }
@@ -110,7 +110,7 @@ pub(crate) fn header(nonce: Option<[u8; 16]>) -> SnapshotHeader {
         journaled: false,
         survivors: vec![SnapshotSurvivor {
             name: "node2".to_owned(),
-            generation: 1_800_000_000_001,
+            incarnation: 1_800_000_000_001,
             leaving: true,
         }],
     }
@@ -119,9 +119,9 @@ pub(crate) fn header(nonce: Option<[u8; 16]>) -> SnapshotHeader {
 /// Slots with their entries.
 pub(crate) fn slots() -> Vec<(u16, Vec<StoredEntry>)> {
     vec![
-        (0, vec![live(0, 1), dead(0, 2), live(0, 3)]),
+        (0, vec![live(0, 1), tombstone(0, 2), live(0, 3)]),
         (77, vec![fresh(77, 4)]),
-        (16_383, vec![dead(16_383, 5), live(16_383, 6)]),
+        (16_383, vec![tombstone(16_383, 5), live(16_383, 6)]),
     ]
 }
 

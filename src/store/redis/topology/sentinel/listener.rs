@@ -49,8 +49,8 @@ async fn listen(
     sentinel: &Address,
     shared: &SentinelShared,
 ) -> Result<Infallible, RedisError> {
-    let Deployment::Sentinel { master_name } = &shared.config.url.topology else {
-        return Err(RedisError::new(RedisErrorKind::Config, "no master name"));
+    let Deployment::Sentinel { primary_name } = &shared.config.url.topology else {
+        return Err(RedisError::new(RedisErrorKind::Config, "no primary name"));
     };
     let announced = Arc::new(Notify::new());
     let connecting = subscribe(sentinel, &shared.config, &announced);
@@ -64,7 +64,7 @@ async fn listen(
         .map_err(|_| silent())??;
     let _driver = AbortOnDrop(driver);
     loop {
-        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, sentinel, master_name)).await;
+        let asked = timeout(ANSWER_WITHIN, ask(&mut connection, sentinel, primary_name)).await;
         let named = asked.map_err(|_| silent())??;
         if shared.answers().record(number, named) {
             shared.changed.notify_one();

@@ -84,7 +84,7 @@ impl SentinelTopology {
             return Ok(address.clone());
         }
         let message = "no sentinel names a primary: check their addresses, their credentials, TLS, \
-                       and the master name";
+                       and the name of the primary";
         let error = RedisError::new(RedisErrorKind::Unreachable, message);
         Err(match self.shared.failure() {
             Some(failure) => error.with_source(failure),

@@ -37,7 +37,7 @@ struct Filed<'a> {
 #[derive(Serialize, Deserialize)]
 enum FiledState<'a> {
     Live(#[serde(borrow)] FiledRecord<'a>),
-    Dead { left: Left },
+    Tombstone { left: Left },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -114,7 +114,7 @@ pub(crate) fn encode(
             entries: record.entries().iter().map(FiledAttribute::of).collect(),
             updates: Cow::Borrowed(record.updates()),
         }),
-        EntryState::Dead { until } => FiledState::Dead {
+        EntryState::Tombstone { until } => FiledState::Tombstone {
             left: Left::of(*until, now),
         },
     };
@@ -134,10 +134,10 @@ pub(crate) fn decode(bytes: &[u8], downtime: Downtime) -> Option<(DecodedEntry, 
             }),
             _ => DecodedEntry::Expired,
         },
-        FiledState::Dead { left } => match left.restore(downtime) {
+        FiledState::Tombstone { left } => match left.restore(downtime) {
             until if until > downtime.now => DecodedEntry::Stored(StoredEntry {
                 key,
-                state: EntryState::Dead { until },
+                state: EntryState::Tombstone { until },
             }),
             _ => DecodedEntry::Expired,
         },

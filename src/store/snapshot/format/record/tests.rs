@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::store::snapshot::format::fixtures::{
-    MINUTE, NOW, credential, dead, fresh, live, version,
+    MINUTE, NOW, credential, fresh, live, tombstone, version,
 };
 
 fn written(entry: &StoredEntry) -> Vec<u8> {
@@ -18,7 +18,7 @@ fn read(bytes: &[u8], now: Timestamp, down: Duration) -> Option<StoredEntry> {
 
 #[test]
 fn what_is_written_is_read() {
-    for entry in [live(3, 1), fresh(3, 1), dead(3, 1)] {
+    for entry in [live(3, 1), fresh(3, 1), tombstone(3, 1)] {
         assert_eq!(read(&written(&entry), NOW, Duration::ZERO), Some(entry));
     }
 }
@@ -48,7 +48,7 @@ fn what_ran_out_meanwhile_does_not_come_back() {
     for (entry, down) in [
         (live(3, 1), 31 * MINUTE),
         (live(3, 1), 24 * 60 * MINUTE),
-        (dead(3, 1), 20 * 60 * MINUTE),
+        (tombstone(3, 1), 20 * 60 * MINUTE),
     ] {
         let downtime = Downtime { now: NOW, down };
         let bytes = written(&entry);

@@ -57,7 +57,7 @@ fn what_is_written_is_read() {
 fn the_format_of_version_2_stands_still() {
     let golden = [
         &include_bytes!("../../../../../../tests/golden/snapshot-2")[..],
-        &include_bytes!("../../../../../../tests/golden/snapshot-2-sealed")[..],
+        &include_bytes!("../../../../../../tests/golden/snapshot-2-encrypted")[..],
     ];
     for ((bytes, key), golden) in samples().into_iter().zip(golden) {
         let contents = read(golden, key).expect("it is sound");

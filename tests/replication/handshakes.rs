@@ -22,12 +22,12 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
     read.is_ok() && matches!(words[..], [] | [0x15, 3, 3, 0, 2, 2, 49])
 }
 
-/// The first message that a node sends to a peer that it dials: its introduction.
-async fn introduction(cluster: &str, name: &str) -> (ReplicatedStore, Vec<u8>) {
-    introduction_of(describe(name, &[]).cluster_name(cluster)).await
+/// The first message that a node sends to a peer that it dials: its handshake.
+async fn handshake(cluster: &str, name: &str) -> (ReplicatedStore, Vec<u8>) {
+    handshake_of(describe(name, &[]).cluster_name(cluster)).await
 }
 
-async fn introduction_of(node: ReplicatedStoreBuilder) -> (ReplicatedStore, Vec<u8>) {
+async fn handshake_of(node: ReplicatedStoreBuilder) -> (ReplicatedStore, Vec<u8>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let node = node.peer(listener.local_addr().unwrap().to_string());
     let accepted = async {
@@ -72,7 +72,7 @@ async fn garbage_is_turned_away_and_disturbs_no_node() {
         b"SSH-2.0-OpenSSH_9.6\r\n",
         b"*1\r\n$4\r\nPING\r\n",
         &[0xff; 64],
-        // A length just over what strangers may send, and the largest.
+        // A length just over what unknown clients may send, and the largest.
         &[0, 0, 0x10, 1],
         &[0xff, 0xff, 0xff, 0xff],
         // A short frame with nonsense in it.
@@ -93,9 +93,9 @@ async fn garbage_is_turned_away_and_disturbs_no_node() {
 }
 
 #[tokio::test]
-async fn garbage_after_a_proper_introduction_ends_the_link() {
+async fn garbage_after_a_valid_handshake_ends_the_link() {
     let one = node("node1", &[]).await;
-    let (_two, hello) = introduction("distributable", "node2").await;
+    let (_two, hello) = handshake("distributable", "node2").await;
     let garbage: [&[u8]; 7] = [
         &[0xff; 8],
         // No message of this version, and no segment.
@@ -123,9 +123,9 @@ async fn garbage_after_a_proper_introduction_ends_the_link() {
 }
 
 #[tokio::test]
-async fn an_introduction_is_understood_byte_by_byte() {
+async fn a_handshake_is_understood_byte_by_byte() {
     let one = node("node1", &[]).await;
-    let (_two, hello) = introduction("distributable", "node2").await;
+    let (_two, hello) = handshake("distributable", "node2").await;
     let mut stream = connect(&one).await;
     stream.set_nodelay(true).unwrap();
     for byte in hello {
@@ -136,9 +136,9 @@ async fn an_introduction_is_understood_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn an_introduction_that_is_cut_off_is_nothing() {
+async fn a_handshake_that_is_cut_off_is_nothing() {
     let one = node("node1", &[]).await;
-    let (_two, hello) = introduction("distributable", "node2").await;
+    let (_two, hello) = handshake("distributable", "node2").await;
     for end in 0..hello.len() {
         let mut stream = connect(&one).await;
         stream.write_all(&hello[..end]).await.unwrap();
@@ -151,10 +151,10 @@ async fn an_introduction_that_is_cut_off_is_nothing() {
 /// N-08.
 #[tokio::test]
 async fn a_node_that_may_not_join_receives_the_reason() {
-    let (one, own) = introduction("distributable", "node1").await;
-    let (_other, elsewhere) = introduction("other", "node2").await;
-    let (_double, double) = introduction("distributable", "node1").await;
-    let (_two, proper) = introduction("distributable", "node2").await;
+    let (one, own) = handshake("distributable", "node1").await;
+    let (_other, elsewhere) = handshake("other", "node2").await;
+    let (_double, double) = handshake("distributable", "node1").await;
+    let (_two, proper) = handshake("distributable", "node2").await;
     let mut later = proper.clone();
     // After the length and eight bytes of magic: the versions that it speaks.
     later[12..14].copy_from_slice(&[3, 100]);
@@ -189,7 +189,7 @@ async fn who_says_nothing_is_turned_away() {
 }
 
 #[tokio::test]
-async fn a_crowd_of_silent_strangers_keeps_no_node_out() {
+async fn many_silent_connections_keep_no_node_out() {
     const ROUNDS: usize = 4;
     for _ in 0..ROUNDS {
         let one = node("node1", &[]).await;
@@ -218,7 +218,7 @@ async fn a_node_that_was_dialed_in_vain_is_dialed_at_once_when_it_knocks() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let two = describe("node2", &[]).advertise(address.to_string());
-    let (_two, hello) = introduction_of(two).await;
+    let (_two, hello) = handshake_of(two).await;
     let one = node("node1", &[address]).await;
     // By now it waits for half a second or more after each attempt.
     for _ in 0..7 {

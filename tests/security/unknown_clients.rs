@@ -40,7 +40,7 @@ async fn other_protocols_are_turned_away_at_once_and_disturb_no_node() {
         b"*1\r\n$4\r\nPING\r\n",
         &[0xff; 64],
         &noise,
-        // Our own protocol, without TLS: a length, and what would be an introduction.
+        // Our own protocol, without TLS: a length, and what would be a handshake.
         b"\0\0\0\x20dsession\x01\x01",
         // A record longer than any may be.
         &[0x16, 3, 1, 0xff, 0xff, 1],
