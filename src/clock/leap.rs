@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::suspension::suspended;
-use super::wall_clock;
+use crate::clock::suspension::suspended;
+use crate::clock::wall_clock;
 
 /// The wall clock, compared with the monotonic clock.
 ///

@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::clock;
 use crate::sync::lock;
 
-use super::replica::node::Node;
-use super::replica::{MemberStatus, PEERS_MAX};
 use crate::cluster::copies::Copies;
 use crate::cluster::rejections::Rejections;
+use crate::cluster::replica::node::Node;
+use crate::cluster::replica::{MemberStatus, PEERS_MAX};
 use crate::cluster::throttle::Throttle;
 use crate::cluster::transport::is_loopback;
 use crate::cluster::wire::{Hello, RefusalReason, Rival};

@@ -8,8 +8,8 @@ use crate::clock;
 use crate::error::{StoreError, StoreErrorKind};
 use crate::session::{ListPart, Root, Scope, SessionCursor, SessionPage};
 
-use super::replica::event::{Progress, Reply};
 use crate::cluster::handle::{ClusterHandle, out_of_reach, refused};
+use crate::cluster::replica::event::{Progress, Reply};
 
 impl ClusterHandle {
     /// Returns a page of the sessions that this node owns, or of all.

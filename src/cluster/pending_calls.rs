@@ -10,8 +10,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use tokio::sync::oneshot;
 
-use super::replica::event::Reply;
-use super::replica::message::OpId;
+use crate::cluster::replica::event::Reply;
+use crate::cluster::replica::message::OpId;
 use crate::sync::lock;
 
 /// The pending calls of one node.

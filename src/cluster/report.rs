@@ -12,8 +12,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::replica::event::{DownCause, Exclusion, Notification};
-use super::replica::node::Node;
+use crate::cluster::replica::event::{DownCause, Exclusion, Notification};
+use crate::cluster::replica::node::Node;
 
 /// Writes the log lines of one node.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::session::Timestamp;
 use crate::sync::lock;
 
-use super::replica::node::Node;
+use crate::cluster::replica::node::Node;
 use crate::cluster::wire::Hello;
 
 /// The latest incarnations, by address and by name.

@@ -311,8 +311,8 @@ impl SessionLayer {
     /// instead.
     ///
     /// Expired sessions do not count, but a login looks only at the 64 oldest to find them; before
-    /// it is refused, it looks at all. Each login that deletes sessions is logged, with their number
-    /// and the limit.
+    /// it is refused, it looks at all. Each login that deletes sessions is logged, with their
+    /// number and the limit.
     ///
     /// Defaults to 1,000. Values above 10,000 count as 10,000. Concurrent logins may exceed the
     /// limit for a moment.

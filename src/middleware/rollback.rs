@@ -267,8 +267,8 @@ mod tests {
         assert_eq!(refused, Outcome::Superseded);
     }
 
-    /// A session of Ada's becomes one of Bob's in a login that is rolled back. All of Ada's sessions
-    /// are ended in between, or else it is hers again.
+    /// A session of Ada's becomes one of Bob's in a login that is rolled back. All of Ada's
+    /// sessions are ended in between, or else it is hers again.
     #[cfg(feature = "memory")]
     #[tokio::test]
     async fn what_is_taken_back_is_no_session_of_a_user_who_was_ended_meanwhile() {

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Name;
+use crate::session::Name;
 
 /// The name of an attribute together with its type, declared once and checked by the compiler at
 /// every use.

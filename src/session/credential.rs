@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SecretHash, Timestamp, UserKey, Version};
+use crate::session::{SecretHash, Timestamp, UserKey, Version};
 
 /// The current secret of a session, as a hash, and the data bound to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::SessionInfo;
+use crate::session::SessionInfo;
 #[cfg(any(feature = "memory", feature = "replicated"))]
-use super::{Record, Root};
+use crate::session::{Record, Root};
 
 /// A part of the list of sessions. A handler can answer with it as JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

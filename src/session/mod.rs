@@ -6,8 +6,8 @@
 //! writes of one attribute without synchronized clocks.
 //!
 //! Merging records is commutative, associative and idempotent, so copies of a record converge, in
-//! any order and with any repetition. No function here reads the clock; those that need the time take
-//! a [`Timestamp`]. Nothing here depends on stores, sockets or requests.
+//! any order and with any repetition. No function here reads the clock; those that need the time
+//! take a [`Timestamp`]. Nothing here depends on stores, sockets or requests.
 
 pub(crate) mod attribute;
 mod changes;

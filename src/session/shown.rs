@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::{Serialize, Serializer};
 
-use super::{Timestamp, UserKey};
+use crate::session::{Timestamp, UserKey};
 
 /// Serializes a value as the text that `Display` shows.
 pub(super) fn text<S: Serializer>(value: &impl Display, serializer: S) -> Result<S::Ok, S::Error> {

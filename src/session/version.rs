@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use crate::session::Timestamp;
 
 /// The identity of a writer: a hash of a node's address and incarnation, or 0 in a store that
 /// applies one change after the other.

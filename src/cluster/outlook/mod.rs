@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::session::Timestamp;
 use crate::sync::lock;
 
-use super::replica::Outlook;
+use crate::cluster::replica::Outlook;
 use crate::cluster::status::RefusedNode;
 use crate::cluster::transport::{DialResult, Lookup, Rejection};
 

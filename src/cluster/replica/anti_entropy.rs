@@ -272,9 +272,9 @@ pub(crate) fn answer_pull(
 
 /// Slots requested at the same time. Together, with [`PUSH_BYTES`] each, they are all that a write
 /// or an acknowledgement may queue behind in the network's buffers: a write at the source takes at
-/// most twice as long meanwhile (`benches/replication/join.rs`; a value 16 times as large made it take
-/// 20 times as long). This is still 32 KB per round trip: a million sessions of 1 KB in about ten
-/// seconds.
+/// most twice as long meanwhile (`benches/replication/join.rs`; a value 16 times as large made it
+/// take 20 times as long). This is still 32 KB per round trip: a million sessions of 1 KB in about
+/// ten seconds.
 const PULLS_MAX: usize = 4;
 
 /// Bytes of sessions in one response. A response has at least one session.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::link::{CHUNK, LinkRules};
+use crate::cluster::sim::link::{CHUNK, LinkRules};
 
 /// The memory in which one node assembles large messages, by the index of their senders.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use crate::session::{Outcome, Root, SecretHash, Value};
 
-use super::oracle::KnownResults;
-use super::pool::PoolWrites;
+use crate::cluster::sim::oracle::KnownResults;
+use crate::cluster::sim::pool::PoolWrites;
 
 /// One request.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! Dispatch of the events.
 
-use super::event::SimEvent;
-use super::world::World;
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::world::World;
 
 impl World {
     pub(super) fn happen(&mut self, event: SimEvent) {

@@ -2,7 +2,7 @@
 
 use crate::cluster::replica::message::OpId;
 
-use super::report::LinkReport;
+use crate::cluster::sim::report::LinkReport;
 
 /// An event at a point of virtual time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,10 +2,10 @@
 
 use rand::RngExt;
 
-use super::event::SimEvent;
-use super::kinds::FaultKind;
-use super::progress::BRIDGED_MIN;
-use super::world::{DETECTION_MIN, World};
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::kinds::FaultKind;
+use crate::cluster::sim::progress::BRIDGED_MIN;
+use crate::cluster::sim::world::{DETECTION_MIN, World};
 
 impl World {
     pub(super) fn inject_fault(&mut self) {

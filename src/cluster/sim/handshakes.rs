@@ -12,13 +12,13 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 
-use super::event::SimEvent;
-use super::link::SimLink;
-use super::pending::PendingInput;
-use super::world::World;
 use crate::cluster::admission::{find_rival, refusal_for};
 use crate::cluster::replica::event::Input;
 use crate::cluster::replica::node::Node;
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::link::SimLink;
+use crate::cluster::sim::pending::PendingInput;
+use crate::cluster::sim::world::World;
 use crate::cluster::transport::{DialResult, Lookup, Rejection};
 use crate::cluster::wire::{Hello, HelloReply, RefusalDetails, RefusalReason, Rival};
 

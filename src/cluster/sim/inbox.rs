@@ -7,10 +7,10 @@ use rand::RngExt;
 
 use crate::cluster::replica::event::Input;
 
-use super::event::SimEvent;
-use super::link::{Piece, SimLink};
-use super::pending::PendingInput;
-use super::world::World;
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::link::{Piece, SimLink};
+use crate::cluster::sim::pending::PendingInput;
+use crate::cluster::sim::world::World;
 
 impl World {
     /// Returns `true` if a node handles an input immediately.

@@ -10,12 +10,12 @@ use crate::cluster::replica::event::Input;
 use crate::cluster::replica::protocol_rules::ProtocolRules;
 use crate::cluster::replica::{Replica, Requirements, Settings};
 
-use super::event::SimEvent;
-use super::handshakes::host_name;
-use super::kinds::FaultKind;
-use super::world::{DETECTION_MIN, World};
 use crate::cluster::outlook::Addresses;
 use crate::cluster::sightings::Sightings;
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::handshakes::host_name;
+use crate::cluster::sim::kinds::FaultKind;
+use crate::cluster::sim::world::{DETECTION_MIN, World};
 
 impl World {
     pub(super) fn start(&mut self, index: usize) {

@@ -1,6 +1,6 @@
 //! All links of a simulation.
 
-use super::link::SimLink;
+use crate::cluster::sim::link::SimLink;
 
 /// Links that are up, and those that are closing, by their ends.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use crate::cluster::copies::Copies;
 use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{MemberStatus, Replica};
 
-use super::world::World;
+use crate::cluster::sim::world::World;
 
 impl World {
     /// Returns `true` if the guarantees cover the loss of this node: its sessions were handed over,

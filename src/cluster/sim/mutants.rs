@@ -7,11 +7,11 @@ use std::time::Duration;
 use crate::cluster::copies::Copies;
 use crate::cluster::replica::protocol_rules::ProtocolRules;
 
-use super::kinds::FaultKind;
-use super::link::LinkRules;
-use super::number;
-use super::plan::Plan;
-use super::world::World;
+use crate::cluster::sim::kinds::FaultKind;
+use crate::cluster::sim::link::LinkRules;
+use crate::cluster::sim::number;
+use crate::cluster::sim::plan::Plan;
+use crate::cluster::sim::world::World;
 
 /// Runs clusters with a rule disabled until one of them breaks an invariant. Returns `true` if that
 /// happens, and the same run with all rules enabled breaks none.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::plan::NetworkConditions;
+use crate::cluster::sim::plan::NetworkConditions;
 
 /// The network between the nodes.
 #[derive(Debug)]

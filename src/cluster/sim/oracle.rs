@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cluster::replica::message::OpId;
 use crate::session::{Record, Root, SecretHash, Value, Version};
 
-use super::pool::Pool;
+use crate::cluster::sim::pool::Pool;
 
 /// The state of one session according to its clients.
 #[derive(Clone, Debug)]

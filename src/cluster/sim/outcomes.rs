@@ -4,10 +4,10 @@ use crate::cluster::replica::event::Reply;
 use crate::cluster::replica::message::{OpId, UpdateStatus};
 use crate::session::Outcome;
 
-use super::client::{Action, ClientRequest, NAMES, RequestStage};
-use super::invariants::update_is_new;
-use super::oracle::Life;
-use super::world::World;
+use crate::cluster::sim::client::{Action, ClientRequest, NAMES, RequestStage};
+use crate::cluster::sim::invariants::update_is_new;
+use crate::cluster::sim::oracle::Life;
+use crate::cluster::sim::world::World;
 
 impl World {
     pub(super) fn reply(&mut self, op: OpId, reply: Reply) {

@@ -2,8 +2,8 @@
 
 use crate::cluster::replica::node::Node;
 
-use super::link::Piece;
-use super::report::LinkReport;
+use crate::cluster::sim::link::Piece;
+use crate::cluster::sim::report::LinkReport;
 
 /// An input that waits until its node handles inputs again.
 #[derive(Debug)]

@@ -9,8 +9,8 @@ use rand::{RngExt, SeedableRng};
 use crate::cluster::copies::Copies;
 use crate::cluster::replica::protocol_rules::ProtocolRules;
 
-use super::kinds::FaultKind;
-use super::link::LinkRules;
+use crate::cluster::sim::kinds::FaultKind;
+use crate::cluster::sim::link::LinkRules;
 
 /// The parameters of one run. Times are in microseconds of virtual time.
 #[derive(Clone, Debug)]

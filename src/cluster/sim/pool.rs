@@ -9,8 +9,8 @@ use rand::rngs::StdRng;
 
 use crate::session::{Changes, Record, Value};
 
-use super::plan::CLIENTS;
-use super::values::draw_tiny;
+use crate::cluster::sim::plan::CLIENTS;
+use crate::cluster::sim::values::draw_tiny;
 
 /// The attributes of one session that clients have set or removed.
 #[derive(Clone, Debug, Default)]

@@ -5,12 +5,12 @@ use crate::cluster::replica::message::OpId;
 use crate::cluster::replica::node::Node;
 use crate::session::Record;
 
-use super::client::{Action, ClientRequest};
-use super::event::SimEvent;
-use super::invariants::{enough_copies, small_writes_progress};
-use super::oracle::Life;
-use super::sim_node::SimNode;
-use super::world::{OBSERVE_INTERVAL, World};
+use crate::cluster::sim::client::{Action, ClientRequest};
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::invariants::{enough_copies, small_writes_progress};
+use crate::cluster::sim::oracle::Life;
+use crate::cluster::sim::sim_node::SimNode;
+use crate::cluster::sim::world::{OBSERVE_INTERVAL, World};
 
 impl World {
     /// Records whether the cluster is whole and undisturbed.

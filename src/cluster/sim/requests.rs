@@ -9,14 +9,16 @@ use crate::cluster::replica::event::Progress;
 use crate::cluster::replica::message::OpId;
 use crate::session::{Changes, Loaded, Record, Root, Value};
 
-use super::client::{Action, COUNTER, ClientRequest, LARGE_NAMES, NAMES, RequestStage};
-use super::event::SimEvent;
-use super::kinds::FaultKind;
-use super::oracle::{Life, Model, ModelLifetime};
-use super::plan::{HOUR, SESSIONS};
-use super::pool::{PoolWrites, add_to, draw_writes};
-use super::values::{draw_large, draw_small, draw_tiny};
-use super::world::World;
+use crate::cluster::sim::client::{
+    Action, COUNTER, ClientRequest, LARGE_NAMES, NAMES, RequestStage,
+};
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::kinds::FaultKind;
+use crate::cluster::sim::oracle::{Life, Model, ModelLifetime};
+use crate::cluster::sim::plan::{HOUR, SESSIONS};
+use crate::cluster::sim::pool::{PoolWrites, add_to, draw_writes};
+use crate::cluster::sim::values::{draw_large, draw_small, draw_tiny};
+use crate::cluster::sim::world::World;
 
 impl World {
     pub(super) fn act(&mut self, client: usize) {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use crate::cluster::replica::Replica;
 use crate::cluster::replica::node::Node;
 
-use super::assembly::SimAssembly;
-use super::pending::PendingInput;
-use super::plan::Plan;
 use crate::cluster::outlook::Addresses;
 use crate::cluster::sightings::Sightings;
+use crate::cluster::sim::assembly::SimAssembly;
+use crate::cluster::sim::pending::PendingInput;
+use crate::cluster::sim::plan::Plan;
 
 /// One node. It keeps its index through all restarts.
 #[derive(Debug)]

@@ -8,13 +8,13 @@ use crate::cluster::replica::event::Input;
 use crate::cluster::replica::message::{Lane, Message};
 use crate::cluster::replica::node::Node;
 
-use super::event::SimEvent;
-use super::invariants::queues_are_bounded;
-use super::link::{NextPiece, Piece, SimLink};
-use super::network::Fate;
-use super::pending::PendingInput;
-use super::report::LinkReport;
-use super::world::World;
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::invariants::queues_are_bounded;
+use crate::cluster::sim::link::{NextPiece, Piece, SimLink};
+use crate::cluster::sim::network::Fate;
+use crate::cluster::sim::pending::PendingInput;
+use crate::cluster::sim::report::LinkReport;
+use crate::cluster::sim::world::World;
 
 impl World {
     pub(super) fn is_linked(&self, from: usize, to: usize) -> bool {

@@ -9,9 +9,11 @@ use crate::session::{
     Changes, IndexEntry, Outcome, Record, Root, SecretHash, UserKey, new_index, put,
 };
 
-use super::plan::HOUR;
-use super::users::{INDEX_LIFETIME, NAMES, UserCall, UserSession, UserStage, index_of};
-use super::world::World;
+use crate::cluster::sim::plan::HOUR;
+use crate::cluster::sim::users::{
+    INDEX_LIFETIME, NAMES, UserCall, UserSession, UserStage, index_of,
+};
+use crate::cluster::sim::world::World;
 
 /// The result of an operation.
 enum OperationResult {

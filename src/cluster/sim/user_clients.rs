@@ -15,14 +15,14 @@ use crate::session::{
     Changes, Login, Record, Root, SecretHash, UserKey, new_index, note_end, remove,
 };
 
-use super::event::SimEvent;
-use super::invariants::{ended_users_stay_ended, logins_survive};
-use super::plan::HOUR;
-use super::users::{
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::invariants::{ended_users_stay_ended, logins_survive};
+use crate::cluster::sim::plan::HOUR;
+use crate::cluster::sim::users::{
     INDEX_LIFETIME, NAMES, USERS, UserCall, UserEnd, UserSession, UserStage, index_of,
 };
-use super::values::draw_tiny;
-use super::world::World;
+use crate::cluster::sim::values::draw_tiny;
+use crate::cluster::sim::world::World;
 
 impl World {
     /// Adds the clients.

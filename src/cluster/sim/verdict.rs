@@ -2,16 +2,16 @@
 
 use crate::session::Record;
 
-use super::client::ClientRequest;
-use super::invariants::{
+use crate::cluster::sim::client::ClientRequest;
+use crate::cluster::sim::invariants::{
     acknowledged_survives, ended_stays_ended, expires, holders_agree, reads_never_go_back,
     refusals_are_rare, rejected_changes_nothing, removed_stays_removed, updates_count_once,
 };
-use super::kinds::FaultKind;
-use super::oracle::{Life, Model};
-use super::requests::{count, counter};
-use super::sim_node::SimNode;
-use super::world::{RunTotals, World};
+use crate::cluster::sim::kinds::FaultKind;
+use crate::cluster::sim::oracle::{Life, Model};
+use crate::cluster::sim::requests::{count, counter};
+use crate::cluster::sim::sim_node::SimNode;
+use crate::cluster::sim::world::{RunTotals, World};
 
 impl World {
     /// Checks the result of a read.

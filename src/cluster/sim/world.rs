@@ -15,16 +15,16 @@ use crate::cluster::replica::node::Node;
 use crate::cluster::replica::{PAUSE_MAX, Replica};
 use crate::session::{Root, SLOTS, SecretHash, Timestamp};
 
-use super::client::{ClientRequest, RequestStage};
-use super::event::SimEvent;
-use super::invariants::slow_members_stay;
-use super::kinds::FaultKind;
-use super::links::SimLinks;
-use super::network::Network;
-use super::oracle::Model;
-use super::plan::{CLIENTS, Plan};
-use super::sim_node::SimNode;
-use super::users::SimUsers;
+use crate::cluster::sim::client::{ClientRequest, RequestStage};
+use crate::cluster::sim::event::SimEvent;
+use crate::cluster::sim::invariants::slow_members_stay;
+use crate::cluster::sim::kinds::FaultKind;
+use crate::cluster::sim::links::SimLinks;
+use crate::cluster::sim::network::Network;
+use crate::cluster::sim::oracle::Model;
+use crate::cluster::sim::plan::{CLIENTS, Plan};
+use crate::cluster::sim::sim_node::SimNode;
+use crate::cluster::sim::users::SimUsers;
 
 /// The world of one run.
 #[derive(Debug)]

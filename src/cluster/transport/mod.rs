@@ -42,8 +42,8 @@ use std::sync::{Arc, RwLock};
 
 use tokio::sync::mpsc;
 
-use super::replica::message::Message;
-use super::replica::node::Node;
+use crate::cluster::replica::message::Message;
+use crate::cluster::replica::node::Node;
 use crate::cluster::wire::WireError;
 use crate::sync::{read, write};
 

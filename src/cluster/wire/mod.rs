@@ -25,7 +25,7 @@ use postcard::ser_flavors::Flavor;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::replica::message::{KINDS, Message};
+use crate::cluster::replica::message::{KINDS, Message};
 
 use self::validate::{put_later, read_later, validate};
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use cookie::Cookie;
 
-use super::{Persistence, SameSite, Secure, SessionCookie};
 use crate::error::{SetupError, SetupErrorKind};
+use crate::middleware::cookie::{Persistence, SameSite, Secure, SessionCookie};
 
 /// Builder of a [`SessionCookie`].
 #[derive(Clone, Debug)]

@@ -81,7 +81,8 @@ impl Session {
     /// response arrived, get no session, and an error
     /// ([`Superseded`](crate::SessionErrorKind::Superseded)) if they write; their responses set no
     /// cookie. A request that has loaded the session before the rotation can still write to it. If
-    /// the rotation fails without a certain outcome, it is rolled back as soon as the store answers.
+    /// the rotation fails without a certain outcome, it is rolled back as soon as the store
+    /// answers.
     ///
     /// Does nothing for a session that this request creates: it keeps its new id. Returns
     /// [`NoSession`](crate::SessionErrorKind::NoSession) if there is no session: at login, check

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Record;
+use crate::session::record::Record;
 
 /// The result of looking up a root with a presented secret.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -114,8 +114,8 @@ impl RedisStoreBuilder {
     /// nor changed nor deleted. A store without a name accepts only sessions without one.
     ///
     /// Sessions without a name are accepted as well, so that the name can be introduced in a
-    /// running application. The lists of users' sessions have none. This protects against two applications that share a
-    /// [`prefix`](Self::prefix) by mistake; it is no access control.
+    /// running application. The lists of users' sessions have none. This protects against two
+    /// applications that share a [`prefix`](Self::prefix) by mistake; it is no access control.
     ///
     /// Defaults to none.
     pub fn application(mut self, name: impl Into<String>) -> Self {

@@ -37,7 +37,7 @@ use crate::cluster::replica::membership::{DETECTION, Membership, MembershipOutpu
 use crate::cluster::replica::merged_writes::MergedWrites;
 use crate::cluster::replica::message::{KeyedEntry, Message, OpId, ViewId};
 use crate::cluster::replica::node::Node;
-use crate::cluster::replica::peer_table::{Peer, PeerIndex, PeerSet};
+use crate::cluster::replica::peer_table::{PeerIndex, PeerSet};
 use crate::cluster::replica::readiness::Readiness;
 use crate::cluster::replica::reads::Reads;
 use crate::cluster::replica::revocation::Revocations;
@@ -288,10 +288,8 @@ impl Engine {
     }
 
     fn leave(&mut self) {
-        let mut peers = self.cluster.peers.iter();
-        let handed_over = self.cluster.is_settled()
-            && self.writes.len() == 0
-            && peers.any(|(_, peer)| !peer.leaving);
+        let has_others = self.cluster.peers.iter().any(|(_, peer)| !peer.leaving);
+        let handed_over = self.cluster.is_settled() && self.writes.len() == 0 && has_others;
         // A node that leaves without having handed over is a loss, which the members must notice.
         if handed_over {
             for peer in self.cluster.peers().iter() {

@@ -2,7 +2,7 @@
 
 use crate::session::Record;
 
-use super::reads_never_go_back;
+use crate::cluster::sim::invariants::reads_never_go_back;
 use crate::cluster::sim::oracle::KnownResults;
 
 /// Acknowledged writes still exist after all faults: P1.

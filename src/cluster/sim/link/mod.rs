@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use crate::cluster::replica::message::{Lane, Message, SMALL_MAX};
 use crate::cluster::replica::node::Node;
 
-use super::report::LinkReport;
+use crate::cluster::sim::report::LinkReport;
 
 /// The rules of links that a run can disable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
