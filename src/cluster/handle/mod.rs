@@ -319,10 +319,10 @@ pub(super) fn refused(kind: StoreErrorKind) -> StoreError {
         StoreErrorKind::Full => StoreError::full(),
         StoreErrorKind::TooLarge => StoreError::too_large(),
         StoreErrorKind::Indeterminate => unproved(),
-        StoreErrorKind::Unavailable => {
-            StoreError::unavailable("too few nodes, or too many unacknowledged changes")
-        }
-        StoreErrorKind::Corrupt => StoreError::corrupt("an invalid session"),
+        StoreErrorKind::Unavailable => StoreError::unavailable(
+            "too few nodes hold the session, or too many changes are unacknowledged",
+        ),
+        StoreErrorKind::Corrupt => StoreError::corrupt("the stored session is invalid"),
         StoreErrorKind::Unsupported => StoreError::unsupported(),
         StoreErrorKind::InvalidCursor => StoreError::invalid_cursor(),
     }

@@ -67,8 +67,8 @@ impl Session {
     /// A change is noticed at once on a memory store, and on a replicated store where this node
     /// holds the session or makes the change itself. On other stores and nodes it is noticed up to
     /// a second later, when the store is asked again. Changes that follow each other may be noticed
-    /// as one. Counts: changes by others since this handle last loaded, saved or waited. Waiting
-    /// does not count as a use of the session.
+    /// as one. A change counts if another request has made it since this handle last loaded, saved
+    /// or waited. Waiting does not count as a use of the session.
     ///
     /// # Errors
     ///

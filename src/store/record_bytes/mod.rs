@@ -176,7 +176,7 @@ impl RecordWriter {
     }
 }
 
-/// What is left of the bytes. `None`: they are not as `RecordWriter` writes them.
+/// The bytes that are left to read; `None` after bytes that `RecordWriter` does not write.
 struct RecordReader<'a> {
     bytes: &'a [u8],
     clocks: Clocks,

@@ -299,16 +299,16 @@ impl RedisStoreBuilder {
             return wrong("operations in flight: at least 1, at most 1,048,576");
         }
         if self.operation_timeout < OPERATION_TIMEOUT_MIN {
-            return wrong("an operation timeout of less than 10 ms");
+            return wrong("`operation_timeout` must be at least 10 ms");
         }
         if let Some(replicas) = self.replicas
             && replicas.within * 2 > self.operation_timeout
         {
-            return wrong("waiting for replicas must leave half of the operation timeout");
+            return wrong("the wait for replicas must be at most half of `operation_timeout`");
         }
         let has_pem = !self.certificates.roots.is_empty() || self.certificates.client.is_some();
         if has_pem && self.tls.is_some() {
-            return wrong("certificates in PEM beside settings of rustls, which have their own");
+            return wrong("PEM certificates and a rustls configuration cannot both be set");
         }
         if (has_pem || self.tls.is_some()) && !url.tls {
             return wrong("certificates without TLS: the URL must begin with `rediss`");
@@ -329,7 +329,7 @@ impl RedisStoreBuilder {
             return wrong("encryption keys: at most 8");
         }
         if self.plain_values.is_some() && self.encryption_keys.is_empty() {
-            return wrong("values that are not encrypted: there is no encryption key");
+            return wrong("`plain_values` requires an encryption key");
         }
         let sentinels = matches!(url.topology, Deployment::Sentinel { .. });
         if self.sentinel_credentials != Credentials::default() && !sentinels {

@@ -142,7 +142,7 @@ impl Router {
         }
         // A server that is no longer a primary may lack what was written since.
         if connection.is_retired() {
-            let message = "it has become a replica";
+            let message = "the server has become a replica";
             return Err(RedisError::new(RedisErrorKind::ReadOnly, message));
         }
         Ok(replies)
@@ -202,7 +202,7 @@ impl Router {
                     state.options.send_source = true
                 }
                 Err(CommandFailure::NoScript) => {
-                    let message = "it rejects a script that is sent along";
+                    let message = "the server rejects a script that was sent with the request";
                     return Err(RedisError::new(RedisErrorKind::Unexpected, message));
                 }
                 Err(
@@ -218,7 +218,7 @@ impl Router {
             }
             if state.redirects > REDIRECTS_MAX {
                 state.redirects = 0;
-                let message = "its servers redirect in a circle";
+                let message = "the servers of the cluster redirect in a circle";
                 let error = RedisError::new(RedisErrorKind::ClusterDown, message);
                 self.back_off(request, &mut backoff, error, state, deadline)
                     .await?;
@@ -311,7 +311,7 @@ impl Router {
                 Err(failure)
             }
             None if connection.is_retired() && !request.writes() => {
-                let message = "it has become a replica";
+                let message = "the server has become a replica";
                 let error = RedisError::new(RedisErrorKind::ReadOnly, message);
                 Err(CommandFailure::Demoted(error))
             }

@@ -99,7 +99,7 @@ impl Url {
             .collect::<Result<_, _>>()?;
         if topology == Deployment::Standalone && addresses.len() > 1 {
             return Err(wrong(
-                "it names several servers: say `redis-sentinel` or `redis-cluster`",
+                "it names several servers: use `redis-sentinel` or `redis-cluster`",
             ));
         }
         Ok(Self {

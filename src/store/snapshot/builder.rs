@@ -133,10 +133,10 @@ impl SnapshotStoreBuilder {
         let began = Instant::now();
         let invalid = |message: &str| Err(SnapshotError::new(SnapshotErrorKind::Invalid, message));
         let Some(paths) = SnapshotPaths::new(&self.path) else {
-            return invalid("the path of a snapshot ends in the name of a file");
+            return invalid("the path of a snapshot must end in a file name");
         };
         if self.config.application.len() > APPLICATION_MAX {
-            return invalid("the name of an application is at most 64 bytes long");
+            return invalid("the application name must be at most 64 bytes long");
         }
         if self.config.save_timeout.is_zero() || self.config.interval == Some(Duration::ZERO) {
             return invalid("`save_timeout` and `interval` must be greater than zero");
