@@ -106,7 +106,7 @@ on_every_store! {
     a_login_is_seen_by_the_next_node
     a_panic_stores_nothing_and_leaks_nothing
     a_client_that_leaves_sees_the_old_or_the_new_state
-    a_task_that_writes_after_the_response_is_heard
+    a_task_that_writes_after_the_response_is_stored
     a_task_that_writes_after_a_logout_revives_nothing
     a_write_from_inside_the_body_is_an_error
     every_status_commits
@@ -1123,7 +1123,7 @@ mod cases {
     }
 
     ///
-    pub(super) fn a_task_that_writes_after_the_response_is_heard(nodes: &[&Node]) {
+    pub(super) fn a_task_that_writes_after_the_response_is_stored(nodes: &[&Node]) {
         let (here, there) = ends(nodes);
         let mut browser = Browser::new();
         browser.ok(here, "/set?k=a&v=1");

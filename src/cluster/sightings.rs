@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_learns_of_earlier_ones_and_not_of_itself() {
+    fn a_process_finds_earlier_ones_and_not_itself() {
         let sightings = Sightings::default();
         sightings.record_handshake(&hello(1, 7, 100));
         assert_eq!(latest(&sightings, &hello(1, 7, 100)), 0);

@@ -281,7 +281,7 @@ fn with_local_acknowledgement_an_orderly_stop_loses_nothing() {
 
 /// Case 37.
 #[test]
-fn reading_on_a_node_that_dies_has_kept_the_session_alive() {
+fn reading_on_a_node_that_fails_has_kept_the_session_alive() {
     let [mut n1, n2] = cluster(&[]);
     let mut browser = Browser::new();
     browser.ok(&n1, "/set?k=a&v=1");
@@ -495,7 +495,7 @@ fn a_node_that_was_stopped_wakes_up_to_the_truth() {
 /// A-16, K-04. The node has just answered a login when it is stopped; the user is logged out
 /// everywhere meanwhile.
 #[test]
-fn a_login_that_a_stopped_node_has_just_answered_is_dead_when_it_wakes_up() {
+fn a_login_that_a_stopped_node_has_just_answered_is_invalid_when_it_wakes_up() {
     let nodes = cluster::<3>(&[]);
     for round in 0..4 {
         let [stopped, elsewhere] = [&nodes[round % 3], &nodes[(round + 1) % 3]];

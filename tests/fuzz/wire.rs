@@ -131,8 +131,8 @@ const DAMAGE_MAX: usize = 8;
 const SAMPLES: [&[u8]; 6] = [
     include_bytes!("__fuzz__/messages/corpus/view"),
     include_bytes!("__fuzz__/messages/corpus/write"),
-    include_bytes!("__fuzz__/messages/corpus/push"),
-    include_bytes!("__fuzz__/messages/corpus/fetched"),
+    include_bytes!("__fuzz__/messages/corpus/slot_entries"),
+    include_bytes!("__fuzz__/messages/corpus/get_reply"),
     include_bytes!("__fuzz__/messages/corpus/update"),
     include_bytes!("__fuzz__/messages/corpus/page"),
 ];

@@ -192,7 +192,7 @@ async fn a_store_in_memory_wakes_a_detached_handle_at_once() {
 
 /// W-14.
 #[tokio::test(start_paused = true)]
-async fn a_detached_handle_uses_the_session_when_it_touches_it_and_learns_of_its_end() {
+async fn a_detached_handle_uses_the_session_when_it_touches_it_and_fails_after_its_end() {
     let store = Spy::new();
     let shelf = Shelf::default();
     let keep = shelf.clone();

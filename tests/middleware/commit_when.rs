@@ -86,7 +86,7 @@ async fn what_is_staged_is_dropped_and_the_session_stays() {
 }
 
 #[tokio::test]
-async fn what_was_saved_before_stays_and_the_client_learns_of_it() {
+async fn what_was_saved_before_stays_and_the_client_gets_its_cookie() {
     let store = Spy::new();
     let app = app(&store);
     let mut browser = Browser::new();

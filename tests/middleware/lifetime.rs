@@ -19,7 +19,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// 35, 40, A-04.
 #[tokio::test(start_paused = true)]
-async fn a_session_dies_when_it_is_idle_too_long_and_not_before() {
+async fn a_session_expires_when_it_is_idle_too_long_and_not_before() {
     let store = Spy::new();
     let app = routes().layer(layer(&store).with_idle_timeout(Some(3 * SECOND)));
     let mut browser = Browser::new();
@@ -310,7 +310,7 @@ async fn an_idle_time_goes_with_the_session_that_the_request_makes() {
 
 /// W-07.
 #[tokio::test(start_paused = true)]
-async fn an_idle_time_that_is_set_comes_before_that_of_a_first_visit() {
+async fn an_idle_timeout_that_is_set_precedes_the_initial_one() {
     let make = async |session: Session, Path(secs): Path<u64>| -> Result<String, SessionError> {
         let before = session.idle_timeout();
         if secs > 0 {

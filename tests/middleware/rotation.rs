@@ -430,7 +430,7 @@ async fn an_id_that_is_taken_is_drawn_again() {
 }
 
 #[tokio::test]
-async fn a_store_that_knows_only_one_id_is_given_up() {
+async fn a_store_that_draws_only_one_id_is_given_up() {
     let store = Spy::new();
     let app = app(&store);
     let mut browser = Browser::new();
@@ -444,7 +444,7 @@ async fn a_store_that_knows_only_one_id_is_given_up() {
 }
 
 #[tokio::test]
-async fn cycling_tells_what_is_missing() {
+async fn cycling_without_a_session_is_an_error() {
     let session = Session::for_test();
     let error = session.cycle_id().unwrap_err();
     assert_eq!(error.kind(), SessionErrorKind::NoSession);

@@ -292,7 +292,7 @@ async fn a_session_that_the_request_did_not_show_has_no_requested_route() {
 
 /// 46.
 #[tokio::test]
-async fn of_several_cookies_the_one_that_led_to_the_session_tells_the_route() {
+async fn of_several_cookies_the_one_that_led_to_the_session_has_the_route() {
     let store = Spy::new();
     let layer = routed(&store, "node1");
     let app = asking(&layer);
@@ -476,7 +476,7 @@ async fn clones_of_a_layer_count_together_and_one_configured_further_for_itself(
 }
 
 #[tokio::test]
-async fn of_nested_layers_each_tells_and_counts_what_its_own_cookie_named() {
+async fn of_nested_layers_each_counts_what_its_own_cookie_named() {
     let (outer, inner) = (Spy::new(), Spy::new());
     let site = SessionCookie::builder("SITE").build().unwrap();
     let outer = routed(&outer, "node1").with_cookie(site);

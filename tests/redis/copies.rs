@@ -265,7 +265,7 @@ async fn copies_end_with_their_connection() {
 
 /// A server that sends no invalidations is detected, and the store works without copies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_server_that_does_not_tell_is_not_trusted() {
+async fn a_server_that_sends_no_invalidations_is_not_trusted() {
     let server = Server::start(&[]);
     server.ok(&[
         "ACL", "SETUSER", "shop", "on", ">open", "~sess:*", "+@all", "-client",

@@ -8,7 +8,7 @@ use crate::common::{Browser, eventually, within};
 
 /// R-05, 60 (f): what a browser sees while the server is away.
 #[test]
-fn a_server_that_is_away_is_503_without_a_cookie_and_the_same_cookies_work_afterwards() {
+fn a_server_that_is_away_is_503_without_a_cookie_and_the_same_cookies_work_later() {
     let server = Server::start(&[]);
     let [node, other] = server.nodes(&[]);
     let mut browser = Browser::new();
@@ -78,7 +78,7 @@ fn a_server_that_comes_back_empty_has_no_sessions_and_adopts_no_id() {
 
 /// 46, 47, 48, 51, 53.
 #[test]
-fn a_node_that_dies_is_followed_by_the_other() {
+fn a_node_that_fails_is_replaced_by_the_other() {
     let server = Server::start(&[]);
     let [mut one, two] = server.nodes(&[]);
     let mut browser = Browser::new();

@@ -169,7 +169,7 @@ async fn what_is_ended_on_one_node_has_ended_on_every_other() {
 }
 
 #[tokio::test]
-async fn the_others_go_on_at_once_when_a_node_dies() {
+async fn the_others_go_on_at_once_when_a_node_fails() {
     let (log, _guard) = Log::begin();
     let [one, two, three] = cluster(["node1", "node2", "node3"]).await;
     let key = create(&three, "before").await;

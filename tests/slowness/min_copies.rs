@@ -14,7 +14,7 @@ fn a_write_whose_other_copy_stops_answering_is_not_acknowledged() {
 
 ///
 #[test]
-fn a_write_whose_other_copy_dies_is_not_acknowledged() {
+fn a_write_whose_other_copy_fails_is_not_acknowledged() {
     let nodes: [Node; 2] = cluster(&["--min-copies", "2"]);
     refuses_and_recovers(nodes, "KILL");
 }

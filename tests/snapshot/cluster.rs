@@ -258,7 +258,7 @@ fn an_old_file_gives_way_to_what_living_nodes_know() {
 
 /// 60 (a): what was ended after the first node had written its file stays ended when all come back.
 #[test]
-fn an_end_that_only_the_last_file_knows_counts() {
+fn an_end_that_is_only_in_the_last_file_counts() {
     let directory = Directory::new();
     let starts = starts(&directory);
     let [mut first, mut second] = start(&starts);

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn caches_are_told_unless_the_handler_has_told_them_more() {
+    fn vary_is_set_unless_the_handler_has_set_more() {
         for (said, expected) in [
             (vec![], vec![NO_CACHE]),
             (

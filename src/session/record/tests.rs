@@ -263,7 +263,7 @@ fn idle_expiry_is_never_early_and_at_most_a_tenth_late() {
 }
 
 #[test]
-fn a_session_nobody_came_back_with_lives_its_first_visit_only() {
+fn a_session_that_never_returned_lives_for_its_initial_idle_timeout() {
     let mut record = Record::new(
         credential(Timestamp::NEVER, 0),
         Lifetime {

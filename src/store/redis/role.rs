@@ -55,7 +55,7 @@ mod tests {
 
     ///
     #[test]
-    fn both_commands_tell_a_primary_from_a_replica() {
+    fn both_commands_distinguish_a_primary_from_a_replica() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let role = |name| Value::Array(vec![bulk(name), Value::Int(0)]);
         let info = |name| {

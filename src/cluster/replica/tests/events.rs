@@ -129,7 +129,7 @@ fn a_node_that_is_no_holder_receives_the_events_as_well() {
 }
 
 #[test]
-fn a_later_member_learns_the_subscriptions_and_a_canceled_one_receives_nothing() {
+fn a_later_member_receives_the_subscriptions_and_a_canceled_one_receives_nothing() {
     let mut lab = ReplicaLab::unconnected(2);
     listen(&mut lab, 0, Scope::Cluster);
     lab.run(Duration::from_secs(3));

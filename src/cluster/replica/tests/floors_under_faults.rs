@@ -6,7 +6,7 @@ use super::floors::{
 use super::*;
 
 #[test]
-fn an_owner_that_dies_between_proposal_and_floor_leaves_a_record_like_before() {
+fn an_owner_that_fails_between_proposal_and_floor_leaves_the_record_as_it_was() {
     let mut lab = on_the_brink(3);
     let owner = owner(&lab);
     lab.hold = is_vote;

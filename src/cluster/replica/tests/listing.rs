@@ -113,7 +113,7 @@ fn every_node_lists_every_session_once_and_in_order() {
 
 /// P-02.
 #[test]
-fn a_list_has_what_the_owner_knows_of_a_session_and_no_dead_ones() {
+fn a_list_has_what_the_owner_has_of_a_session_and_no_deleted_ones() {
     let (mut lab, keys) = filled(3);
     let dead = keys[3];
     lab.replica(0).delete(lab.now, 1, &dead);
@@ -138,7 +138,7 @@ fn a_list_has_what_the_owner_knows_of_a_session_and_no_dead_ones() {
 
 /// P-02.
 #[test]
-fn a_list_continues_when_an_owner_dies_or_leaves_and_misses_and_repeats_nothing() {
+fn a_list_continues_when_an_owner_fails_or_leaves_and_misses_and_repeats_nothing() {
     for dies in [true, false] {
         let (mut lab, keys) = filled(4);
         let found = walk(&mut lab, 0, |lab, turn| match turn {

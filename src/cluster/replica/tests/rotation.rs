@@ -197,7 +197,7 @@ fn heal(lab: &mut ReplicaLab) {
 }
 
 #[test]
-fn a_rotation_on_one_side_of_a_partition_counts_on_both_afterwards() {
+fn a_rotation_on_one_side_of_a_partition_counts_on_both_later() {
     let mut lab = split();
     lab.commit(0, 2, key(1), &rotation(1, 2));
     lab.commit(0, 3, key(1), &rotation(2, 3));

@@ -76,7 +76,7 @@ fn an_atomic_update_of_another_view_is_refused() {
 }
 
 #[test]
-fn an_owner_that_could_not_ask_for_long_orders_updates_afterwards() {
+fn an_owner_that_could_not_ask_for_long_sequences_updates_later() {
     let mut lab = ReplicaLab::unconnected(2);
     lab.run(Duration::from_secs(3));
     lab.commit(0, 1, key(1), &born("n", "0"));
