@@ -99,7 +99,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     let (graceful, closer) = GracefulListener::new(listener)?;
     let listener = graceful.tap_io(|stream| {
         // A small reply must not wait for the acknowledgement of the previous one.
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = stream.tcp().set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
     });
