@@ -4,7 +4,7 @@
 //! asked to end closes those whose first byte it has not read yet. A balancer without health checks
 //! sends requests until the port is closed, and must not repeat a POST that may have arrived.
 //! Therefore the listener is closed first, when its backlog is empty, and the server ends when the
-//! first byte of every connection has arrived.
+//! first byte of every connection has arrived, or after [`FIRST_BYTES_WITHIN`].
 
 use std::future::pending;
 use std::io;

@@ -3,8 +3,8 @@
 //! - `Id`: [`Root`] and [`SecretHash`], both parts of one hash of the id.
 //! - An entry of `data`: an attribute, under the same name unless that begins with a control
 //!   character used here.
-//! - `expiry_date`: an attribute, so that it is read back exactly, and the idle timeout that is
-//!   left at the save.
+//! - `expiry_date`: an attribute, so that it is read back exactly, and as the idle timeout the
+//!   time that is left at the save.
 //!
 //! The idle timeout decides when a session ends. It is counted from the save, on the clock of the
 //! node that counts, so nodes whose clocks differ agree. The store also needs an absolute deadline,

@@ -152,6 +152,44 @@ async fn a_session_that_could_not_be_ended_is_alive() {
     assert_eq!(browser.get(&app, "/get?k=a").await.body, "1");
 }
 
+/// The look at the session before it decides nothing.
+#[tokio::test]
+async fn a_session_that_cannot_be_read_is_ended() {
+    let store = Spy::new();
+    let watcher = store.clone();
+    let handler = async move |session: Session| {
+        watcher.break_only("load", down);
+        assert!(session.invalidate().await.unwrap());
+        watcher.repair();
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/").await.ok();
+    assert_eq!(store.sessions(), 0);
+}
+
+/// Another request has ended it, which this store cannot confirm.
+#[tokio::test]
+async fn an_end_that_is_not_certain_is_an_error_each_time() {
+    let store = Spy::new();
+    let (rival, watcher) = (app(&store), store.clone());
+    let handler = async move |session: Session| {
+        let mut browser = Browser::holding(session.id().unwrap().expose());
+        browser.get(&rival, "/logout").await.ok();
+        watcher.break_only("end", down);
+        for _ in 0..2 {
+            assert!(session.invalidate().await.is_err());
+        }
+        watcher.repair();
+        assert!(!session.invalidate().await.unwrap());
+    };
+    let app = routes().route("/", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    browser.get(&app, "/").await.ok();
+}
+
 #[tokio::test]
 async fn a_failed_commit_does_not_log_out_a_client_that_has_got_a_new_id_before() {
     let store = Spy::new();

@@ -310,7 +310,8 @@ fn check_attributes(base: Option<&Record>, changes: &Changes) -> Result<(), Stor
 }
 
 /// The number of attributes that a write may leave in a session, marks of removed ones included.
-/// Two nodes that write at the same time may leave twice as many, which every node accepts.
+/// Two requests that write at the same time may leave twice as many, which every node accepts; it
+/// takes three that each add so many to exceed that.
 const WRITTEN_ATTRIBUTES_MAX: usize = ATTRIBUTES_MAX / 2;
 
 pub(super) fn refused(kind: StoreErrorKind) -> StoreError {

@@ -166,7 +166,7 @@ impl RequestSession {
     }
 
     /// The session as the store has it now; `None` if this request has none.
-    pub(super) async fn current(&self) -> Result<Option<(Root, Arc<Record>)>, SessionError> {
+    async fn current(&self) -> Result<Option<(Root, Arc<Record>)>, SessionError> {
         let key = self.state().known_key()?;
         let Some(key) = key else { return Ok(None) };
         let Some(record) = self.fetch(&key, None).await?.into_live() else {

@@ -127,7 +127,7 @@ impl ValueCipher {
             }
         }
         Err(wrong(if is_known {
-            "an encrypted value is damaged, or was stored for another attribute"
+            "an encrypted value is damaged, or was stored for another session or attribute"
         } else {
             "a value is encrypted with a key that this store does not have"
         }))

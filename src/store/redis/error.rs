@@ -200,17 +200,20 @@ impl CommandFailure {
             "NOSCRIPT" => Self::NoScript,
             "CLUSTERDOWN" => Self::Later(new(RedisErrorKind::ClusterDown, detail)),
             "LOADING" => Self::Later(new(RedisErrorKind::Loading, "")),
-            "READONLY" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it is a replica")),
+            "READONLY" => Self::Demoted(new(RedisErrorKind::ReadOnly, "the server is a replica")),
             "MASTERDOWN" => {
-                let message = "it is a replica without a connection to its primary";
+                let message = "the server is a replica without a connection to its primary";
                 Self::Demoted(new(RedisErrorKind::ReadOnly, message))
             }
-            "UNBLOCKED" => Self::Demoted(new(RedisErrorKind::ReadOnly, "it has become a replica")),
+            "UNBLOCKED" => Self::Demoted(new(
+                RedisErrorKind::ReadOnly,
+                "the server has become a replica",
+            )),
             "BUSY" => Self::Later(new(RedisErrorKind::Unreachable, detail)),
             "NOREPLICAS" => Self::Later(new(RedisErrorKind::ReadOnly, detail)),
             "MISCONF" => Self::Later(new(
                 RedisErrorKind::ReadOnly,
-                "it cannot save to its disk, and accepts no writes until it can (MISCONF)",
+                "the server cannot save to its disk, and accepts no writes until it can (MISCONF)",
             )),
             "OOM" => Self::Final(new(
                 RedisErrorKind::Full,

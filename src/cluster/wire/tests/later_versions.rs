@@ -10,11 +10,11 @@ fn what_the_next_version_adds_is_skipped() {
         .filter_map(|line| line.split_once(": "))
         .map(|(what, hex)| (what, unhex(hex)))
         .collect();
-    let [(_, introduction), (_, reply), segments @ .., (_, credit)] = &golden[..] else {
+    let [(_, hello), (_, reply), segments @ .., (_, credit)] = &golden[..] else {
         panic!("{golden:?}");
     };
 
-    let hello = Hello::decode(introduction).unwrap();
+    let hello = Hello::decode(hello).unwrap();
     assert_eq!(hello.common_protocol(), Some(2));
     assert!(hello.is_later());
     let reply = HelloReply::decode(reply);
