@@ -3,7 +3,8 @@
 //! The end is noted in the user's list first. From then on every login that the list has at that
 //! moment counts as ended, also in the list of the other side when a partition heals.
 //! Then the listed sessions are deleted, and the list is read again for those that were added
-//! before the note.
+//! before the note. A full store may have no room for the note: then the sessions are deleted
+//! first, and the note follows.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
