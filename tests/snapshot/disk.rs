@@ -1,10 +1,13 @@
 //! Disks that are full, or cannot be written.
 
-use std::fs;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
-use distributable::SessionStore;
 use distributable::store::SnapshotErrorKind;
+use distributable::{MemoryStore, SessionStore};
 
 use crate::common::{Browser, Start};
 use crate::support::{Directory, alive, create_if_room, fill, open, value};
@@ -111,9 +114,7 @@ fn a_directory_that_cannot_be_used_is_a_failure_at_the_start() {
 async fn a_smaller_store_says_what_it_has_no_room_for() {
     let directory = Directory::new();
     let keys = directory.saved(20).await;
-    let small = distributable::MemoryStore::builder()
-        .max_sessions(15)
-        .build();
+    let small = MemoryStore::builder().max_sessions(15).build();
     let store = directory
         .builder()
         .open(small)
@@ -131,3 +132,28 @@ async fn a_smaller_store_says_what_it_has_no_room_for() {
     }
     assert!(create_if_room(&store).await.is_some());
 }
+
+/// F-07: starting child processes, which share all files until they execute their programs, does
+/// not keep a store locked after it was dropped.
+#[tokio::test]
+async fn a_store_can_be_opened_again_while_child_processes_are_started() {
+    let directory = Directory::new();
+    let done = Arc::new(AtomicBool::new(false));
+    let starting = thread::spawn({
+        let done = Arc::clone(&done);
+        move || {
+            while !done.load(Relaxed) {
+                let status = Command::new("true").status().expect("it can be started");
+                assert!(status.success());
+            }
+        }
+    });
+    for _ in 0..OPENINGS {
+        let opened = directory.builder().open(MemoryStore::new()).await;
+        drop(opened.expect("the last store released it"));
+    }
+    done.store(true, Relaxed);
+    starting.join().expect("each child process ended");
+}
+
+const OPENINGS: usize = 200;

@@ -32,6 +32,8 @@ mod periodic;
 mod replicated;
 mod report;
 mod save;
+#[cfg(test)]
+mod test_directory;
 mod withheld;
 
 use std::fmt;

@@ -5,6 +5,7 @@ use super::format::parse;
 use super::*;
 use crate::session::{Credential, Root, UserKey, Version};
 use crate::store::snapshot::format::fixtures::{NOW, credential, key, version};
+use crate::store::snapshot::test_directory::TestDirectory;
 
 fn journal(batches: &[&[Note]]) -> Vec<u8> {
     let mut bytes = start(batches[0]).expect("they fit");
@@ -140,33 +141,12 @@ fn a_note_has_the_room_that_a_credential_needs() {
 /// A journal of format 1 contains keys that no record has any more.
 #[test]
 fn a_journal_of_format_1_is_refused() {
-    let directory = JournalDirectory::new("older");
+    let directory = TestDirectory::new("older");
     let paths = directory.paths();
     std::fs::write(&paths.journal, b"DSENDED1").expect("it can be written");
     match read(&paths) {
         JournalContents::Unreadable(why) => assert_eq!(why, "its format is version 1, not 2"),
         other => panic!("expected a refusal, found {other:?}"),
-    }
-}
-
-struct JournalDirectory(std::path::PathBuf);
-
-impl JournalDirectory {
-    fn new(name: &str) -> Self {
-        let name = format!("journal-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&path).expect("it can be written");
-        Self(path)
-    }
-
-    fn paths(&self) -> SnapshotPaths {
-        SnapshotPaths::new(&self.0.join("sessions")).expect("it names a file")
-    }
-}
-
-impl Drop for JournalDirectory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 
@@ -179,7 +159,7 @@ fn found(paths: &SnapshotPaths) -> Vec<Root> {
 
 #[tokio::test]
 async fn without_a_file_nothing_is_noted() {
-    let directory = JournalDirectory::new("unarmed");
+    let directory = TestDirectory::new("unarmed");
     let journal = Journal::new(directory.paths());
     journal
         .note(|| ended(1))
@@ -190,7 +170,7 @@ async fn without_a_file_nothing_is_noted() {
 
 #[tokio::test]
 async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
-    let directory = JournalDirectory::new("noted");
+    let directory = TestDirectory::new("noted");
     let journal = Journal::new(directory.paths());
     journal.begin(false).expect("it can be written");
     let notes = (0..50).map(|number| {
@@ -208,7 +188,7 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
 /// A session that ends while a file is written may be in that file.
 #[tokio::test]
 async fn a_new_file_forgets_only_what_had_ended_before_it_was_begun() {
-    let directory = JournalDirectory::new("cut");
+    let directory = TestDirectory::new("cut");
     let journal = Journal::new(directory.paths());
     journal.resume(ends(0..2)).expect("it can be written");
     journal.note(|| ended(2)).await.expect("it can be written");
@@ -220,7 +200,7 @@ async fn a_new_file_forgets_only_what_had_ended_before_it_was_begun() {
 
 #[tokio::test]
 async fn a_file_without_a_journal_is_removed_and_one_under_way_does_not_appear() {
-    let directory = JournalDirectory::new("spoilt");
+    let directory = TestDirectory::new("spoilt");
     let paths = directory.paths();
     std::fs::write(&paths.file, "sessions").expect("it can be written");
     // This path cannot be written.

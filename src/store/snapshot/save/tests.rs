@@ -1,32 +1,10 @@
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::session::{Changes, Record, Root, SecretHash};
-use crate::store::SnapshotStoreBuilder;
-use crate::{MemoryStore, SessionStore, SnapshotStore};
+use crate::store::snapshot::test_directory::TestDirectory;
+use crate::{MemoryStore, SessionStore};
 
 use super::*;
-
-struct SaveDirectory(PathBuf);
-
-impl SaveDirectory {
-    fn new(name: &str) -> Self {
-        let name = format!("save-{name}-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("it can be written");
-        Self(path)
-    }
-
-    fn builder(&self) -> SnapshotStoreBuilder {
-        SnapshotStore::builder(self.0.join("sessions"))
-    }
-}
-
-impl Drop for SaveDirectory {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A session in a slot.
 async fn create(store: &impl SessionStore, slot: u8) -> Root {
@@ -51,7 +29,7 @@ async fn find(store: &impl SessionStore, key: &Root) -> Option<Arc<Record>> {
 /// the missing ones.
 #[tokio::test]
 async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
-    let directory = SaveDirectory::new("part");
+    let directory = TestDirectory::new("part");
     let hasty = directory.builder().save_timeout(Duration::from_nanos(1));
     let store = hasty
         .open(MemoryStore::new())
@@ -72,7 +50,7 @@ async fn what_is_written_in_time_is_kept_and_the_rest_is_reported() {
 /// F-06. A complete earlier file is not replaced by a partial one.
 #[tokio::test]
 async fn a_part_does_not_take_the_place_of_a_whole_file() {
-    let directory = SaveDirectory::new("whole");
+    let directory = TestDirectory::new("whole");
     let hasty = directory.builder().save_timeout(Duration::from_nanos(1));
     let store = hasty
         .open(MemoryStore::new())
@@ -90,7 +68,7 @@ async fn a_part_does_not_take_the_place_of_a_whole_file() {
 /// F-06. The call returns in time, even if the disk is slow.
 #[tokio::test]
 async fn a_call_takes_no_longer_than_it_may() {
-    let directory = SaveDirectory::new("late");
+    let directory = TestDirectory::new("late");
     let hasty = directory.builder().save_timeout(Duration::from_millis(50));
     let store = hasty
         .open(MemoryStore::new())
