@@ -19,8 +19,9 @@ use std::time::Duration;
 
 use crate::session::{Root, Timestamp};
 
-use crate::cluster::replica::message::{Message, OpId, SMALL_MAX};
+use crate::cluster::replica::message::{Message, SMALL_MAX};
 use crate::cluster::replica::peer_table::{PEERS_MAX, PeerIndex};
+use crate::cluster::replica::question::Question;
 
 /// Messages in flight and waiting, for each peer.
 #[derive(Debug)]
@@ -53,32 +54,6 @@ struct FlowQueue {
     /// Sent and not yet delivered: sequence numbers of writes, and sizes.
     in_flight: VecDeque<(Option<u64>, usize)>,
     bytes: usize,
-}
-
-/// Identifies a request of a peer: a repeated request replaces the earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Question {
-    Digests,
-    PullSlot(u16),
-    Get(OpId),
-    List(OpId),
-}
-
-impl Question {
-    const fn of(message: &Message) -> Option<Self> {
-        match message {
-            Message::Digests { .. } => Some(Self::Digests),
-            Message::PullSlot { slot, .. } => Some(Self::PullSlot(*slot)),
-            Message::Get { op, .. } => Some(Self::Get(*op)),
-            Message::ListSlots(request) => Some(Self::List(request.op)),
-            _ => None,
-        }
-    }
-
-    /// Returns `true` if it is part of a comparison.
-    const fn is_comparison(self) -> bool {
-        matches!(self, Self::Digests | Self::PullSlot(_))
-    }
 }
 
 impl Flow {

@@ -68,6 +68,7 @@ mod peer_table;
 mod placement;
 pub(crate) mod protocol_rules;
 mod published;
+mod question;
 mod readiness;
 mod reads;
 mod rebase;
