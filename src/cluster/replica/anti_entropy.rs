@@ -163,6 +163,8 @@ impl AntiEntropy {
     /// everything from one of them.
     fn next_source(&mut self, now: Timestamp, cluster: &ClusterView) -> Option<PeerIndex> {
         let sources = cluster.sources();
+        // A member in another view does not answer. The comparison with it would keep this node
+        // from comparing itself with those that do.
         let agrees = |index: &PeerIndex| {
             cluster
                 .peers
@@ -173,6 +175,8 @@ impl AntiEntropy {
         if let Some(source) = sources.iter().filter(agrees).min_by_key(waits) {
             return Some(source);
         }
+        // There is one comparison at a time: a check now would hold up those that this node needs
+        // to be complete.
         if now.since(self.last_check) < CHECK_EVERY || !sources.is_empty() {
             return None;
         }
@@ -240,6 +244,7 @@ pub(crate) fn answer_compare(
     cluster: &ClusterView,
     table: &EntryTable,
 ) -> Message {
+    // Of other slots the asker would merge nothing: it would pull them again in each comparison.
     let theirs = |slot| cluster.placement.holds(slot, MemberRef::Peer(asker));
     Message::DigestDiff {
         view,

@@ -133,6 +133,8 @@ impl ClusterView {
         };
         self.view = ViewId { epoch, members };
         self.same_set_epoch = 0;
+        // The new owner of a slot may never have had a session that expires while it moves: the
+        // former one reports that.
         self.note_former_placement();
         self.placement = Arc::new(Placement::new(
             self.copies,
@@ -140,6 +142,8 @@ impl ClusterView {
             self.leaving,
             &self.peers,
         ));
+        // Compared were the slots that this node held in the former view. Counted for this one, a
+        // slot that it gets now would look complete, and reads would miss its sessions.
         self.done = PeerSet::default();
         self.budget.clear();
         true
@@ -205,6 +209,7 @@ impl ClusterView {
 
     fn losses_until(&self) -> Timestamp {
         let copies = self.placement.wanted();
+        // With `Copies::All` every member has every session: none is lost while this node remains.
         let many = copies.is_some_and(|copies| self.losses.len() >= copies);
         let lost_at = self.losses.back().filter(|_| many);
         let grace = self.loss_grace;
@@ -223,6 +228,8 @@ impl ClusterView {
     /// members.
     pub(crate) fn handle_loss_window(&mut self, now: Timestamp, loss_window: Duration) {
         if !self.ready {
+            // No longer than after a loss of its own: a faulty member could keep this node
+            // uncertain without end.
             let until = now.plus(loss_window.min(self.loss_grace));
             self.loss_window_until = self.loss_window_until.max(until);
         }
@@ -234,6 +241,8 @@ impl ClusterView {
     pub(crate) fn is_late(&self, begun_at: Timestamp, timeout: Duration, waiting: PeerSet) -> bool {
         let waited = self.now.since(begun_at);
         let moves = |peer| self.flow.is_moving(self.now, peer);
+        // `all` holds for no members as well: a write that waits only for the views of other
+        // members would keep its caller for `MOVING_MAX`.
         let is_moving = || !waiting.is_empty() && waiting.iter().all(moves);
         waited >= timeout && !(waited < MOVING_MAX && is_moving())
     }

@@ -9,6 +9,8 @@ use crate::cluster::replica::entry::Entry;
 impl Entry {
     /// Returns the entry's contribution to the digest of its slot.
     pub(crate) fn digest(&self, key: &Root) -> u64 {
+        // Copies that differ only in their accesses have to be compared: after a partition, a
+        // holder with the earlier one would end a session that was in use on the other side.
         let access = access_digest(key, self.access());
         self.version(key).wrapping_add(access)
     }
@@ -23,6 +25,8 @@ impl Entry {
                 for register in record.entries() {
                     hasher.add(register.name.as_bytes(), register.version);
                 }
+                // By these the next owner recognizes an update that is repeated, and does not apply
+                // it twice.
                 for version in record.updates() {
                     hasher.add(UPDATE, *version);
                 }
@@ -40,6 +44,8 @@ impl Entry {
                 hasher.add(EXPIRED, mark.idle_timeout.0);
                 hasher.add(CREDENTIAL, mark.credential.version());
             }
+            // Without `until`: it is a time on each node's own clock, and slots with tombstones
+            // would differ in every comparison.
             Self::Tombstone { .. } => hasher.add(DEAD, Version::default()),
         }
         hasher.0

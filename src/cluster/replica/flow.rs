@@ -70,6 +70,8 @@ impl Flow {
             return;
         };
         match message {
+            // Only the latest access of each session waits: a slow link would otherwise carry a
+            // message for every request.
             Message::Touch {
                 key,
                 accessed_at,
@@ -96,11 +98,16 @@ impl Flow {
         else {
             return Deferred::AnswerNow(message);
         };
+        // Behind those that wait: new requests would otherwise take the room that they wait for.
         let is_free = window.questions.is_empty() && !window.is_busy();
+        // The owner of an update may ask the node that requested it for the session: behind large
+        // ones its answer would come after the caller's timeout.
         let passes = small && !window.small.is_full();
         if is_free || passes || !self.enforced {
             Deferred::AnswerNow(message)
         } else if window.questions.len() < QUESTIONS_MAX || question.is_comparison() {
+            // A comparison is not repeated while link and view hold: refused, it would leave the
+            // peer incomplete.
             window.questions.insert(question, message);
             Deferred::Waits
         } else {
@@ -119,6 +126,8 @@ impl Flow {
             .or_else(|| window.take_touch(now))?;
         window.stalled_since.get_or_insert(now);
         window.events -= usize::from(matches!(message, Message::Happened(_)));
+        // Its times count from now: what has waited here would otherwise arrive with the remaining
+        // times of the moment at which it was queued, and sessions would live longer.
         Some(message.spoken_at(now))
     }
 
@@ -137,6 +146,7 @@ impl Flow {
             } else {
                 &window.small
             };
+            // A session that is larger than the limit could otherwise never be returned.
             queue.waiting.is_empty() || queue.waiting_bytes + size <= REPLIES_MAX
         })
     }
@@ -226,6 +236,8 @@ impl Flow {
     pub(crate) fn reset(&mut self, peer: PeerIndex) {
         if let Some(window) = self.windows.get_mut(peer) {
             *window = Window {
+                // Nothing sends these again: the sessions would expire early at the peer, which
+                // then has to ask the other holders.
                 touches: std::mem::take(&mut window.touches),
                 ..Window::default()
             };

@@ -23,6 +23,7 @@ pub(crate) fn select_members(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, 
     if let Some(elder) = eldest.get(&*me.name).filter(|node| **node != me) {
         return Err(Exclusion::Name((*elder).clone()));
     }
+    // Without the doubles: one of them would take the place of a node that can stay.
     let mut admitted: Vec<_> = eldest.into_values().collect();
     admitted.sort_by_key(|node| age(node));
     admitted.truncate(PEERS_MAX + 1);
@@ -38,6 +39,8 @@ pub(crate) fn select_members(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, 
 
 /// Returns the sort key for age, smaller for an older node. Incarnations start with the start time.
 fn age(node: &Node) -> (u64, std::net::SocketAddr) {
+    // Nodes may start in the same millisecond: without the address, each of two with one name would
+    // leave in favor of the other.
     (node.incarnation, node.address)
 }
 

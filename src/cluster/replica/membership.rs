@@ -107,6 +107,8 @@ impl Membership {
         let mut all = self.foca.iter_membership_state();
         let member = all.find(|member| member.id() == node);
         member.is_some_and(|member| {
+            // The number counts: the timer of a suspicion that was refuted must not end a later
+            // one.
             member.state() == State::Suspect && member.incarnation() == incarnation
         })
     }
@@ -116,7 +118,7 @@ impl Membership {
         self.apply(nodes.map(Member::alive));
     }
 
-    /// Ends the suspicion of a member here. On other members only the suspect itself refutes it.
+    /// Ends the suspicion of a member: here at once, and on the other members by gossip.
     pub(crate) fn trust(&mut self, suspect: &Node) {
         let is_suspect =
             |member: &&Member<Node>| member.state() == State::Suspect && member.id() == suspect;
@@ -125,6 +127,7 @@ impl Membership {
             .iter_membership_state()
             .filter(is_suspect)
             .map(|member| {
+                // SWIM prefers `Alive` to `Suspect` only with a larger incarnation number.
                 let incarnation = member.incarnation().saturating_add(1);
                 Member::new(member.id().clone(), incarnation, State::Alive)
             })

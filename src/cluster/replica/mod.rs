@@ -167,6 +167,8 @@ impl Replica {
         let mut engine = self.engine();
         engine.handle(now, input, &self.table);
         self.publish(&engine);
+        // After publishing: requests that use the former view, in which this node is complete,
+        // would find sessions that members may have deleted.
         #[cfg(all(feature = "snapshot", unix))]
         engine.withheld.take_up(now, &self.table);
     }

@@ -14,6 +14,9 @@ use crate::cluster::replica::peer_table::{PEERS_MAX, PeerIndex, PeerSet, PeerTab
 
 /// Returns the hash of a set of members and of their leaving flags, equal on all members.
 pub(crate) fn members_hash(me: &Node, leaving: bool, peers: &PeerTable) -> u64 {
+    // Incarnations and flags count. There would otherwise be no new view when a member has
+    // restarted without its memory, or holds nothing any more, and acknowledgements from before
+    // would count.
     let mix = |fingerprint: u64, leaving: bool| {
         xxh3_64_with_seed(&fingerprint.to_be_bytes(), leaving.into())
     };

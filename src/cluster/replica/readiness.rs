@@ -106,10 +106,13 @@ impl Readiness {
 
     /// Records the members of a node that was paused while it served.
     pub(crate) fn pause(&mut self, now: Timestamp, cluster: &ClusterView) {
+        // A node that is paused again before it serves keeps the members of the first time: it may
+        // not have met all of them since.
         if cluster.ready {
             let members = cluster.peers.iter();
             self.pause = Some(StateBeforePause {
                 at: now,
+                // By address: they return in other incarnations.
                 members: members.map(|(_, peer)| peer.node.address).collect(),
                 loss_window_until: cluster.loss_window_until,
             });
@@ -126,11 +129,14 @@ impl Readiness {
     pub(crate) fn decide(&mut self, now: Timestamp, cluster: &ClusterView) -> Option<Knowledge> {
         let members = 1 + cluster.peers().len();
         self.most = self.most.max(members);
+        // A member that has not announced this view may confirm a write without this node, which
+        // would then answer without it.
         if !cluster.is_stable() || !cluster.is_complete() {
             return None;
         }
         let waited = now.since(cluster.joining_since);
         let is_late = waited >= self.requirements.join_timeout;
+        // Not without limit: a member that never comes would keep all others from serving.
         if self.lacks_members() && !is_late {
             return None;
         }
@@ -139,6 +145,8 @@ impl Readiness {
             self.held_up_at = now;
             return None;
         }
+        // Decided before the next case, in which the former incarnations of the members would stay
+        // on record as losses, and unknown sessions be errors.
         if self.have_all_returned(cluster) {
             return Some(Knowledge::AllReturned);
         }
@@ -168,6 +176,9 @@ impl Readiness {
         match (knowledge, pause) {
             (Knowledge::Uncertain, _) => cluster.silence_until = now.plus(cluster.loss_grace),
             (Knowledge::AllReturned, Some(pause)) => {
+                // The former incarnations of the members count as lost since the pause. All are
+                // back with their memory: that is over, and so are the loss windows announced
+                // because of it.
                 cluster.losses.retain(|lost| *lost < pause.at);
                 cluster.loss_window_until = pause.loss_window_until;
             }
@@ -192,6 +203,8 @@ impl Readiness {
         let expected = self.requirements.expect_nodes;
         // A majority of the configured addresses and this node's own.
         let many = 2 * members > configured + 1 || expected > 1 && members >= expected;
+        // A node alone is no majority, even if no address is configured: a node that multicast has
+        // found may be the one that rejects it.
         rejecting > 0 && !(members > 1 && many) || foreign > 0 && members == 1
     }
 
@@ -213,10 +226,12 @@ impl Readiness {
             silent,
             ..
         } = self.outlook;
+        // A node that has accepted this one and is no member yet may have sessions as well.
         silent + foreign > 0 || accepting > peers || self.lacks_members()
     }
 
     const fn lacks_members(&self) -> bool {
+        // The most at one time: members that were here and have left are not waited for.
         self.most < self.requirements.expect_nodes
     }
 }

@@ -99,7 +99,8 @@ impl WithheldSessions {
                 table.restore(now, mem::take(&mut self.entries));
             }
         } else if self.taken {
-            // The member has gone before this node could compare itself with it.
+            // The member has gone before this node could compare itself with it: which of the
+            // sessions it has deleted stays unknown.
             table.retain(|_| false);
             self.end(WithheldState::Ignored);
         } else if self.survivors.iter().all(is_back) {
