@@ -26,6 +26,7 @@ impl Engine {
     ) -> bool {
         self.cluster.now = now;
         if self.cluster.left {
+            // The change is in this node's table, and no other node receives it.
             self.cluster.reply(op, Reply::Indeterminate);
             return true;
         }

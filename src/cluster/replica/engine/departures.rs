@@ -29,6 +29,8 @@ impl Engine {
         } else if let Some((incarnation, lost_at)) = self.missing.get(&from.name).copied()
             && incarnation == from.incarnation
         {
+            // Only of this incarnation: a late `Leave` of an earlier process does not count for the
+            // next one, which has failed.
             self.missing.remove(&from.name);
             self.note_departed(from.name.clone());
             self.all_returned = self.missing.is_empty();

@@ -262,8 +262,11 @@ impl Engine {
             Deferred::AnswerNow(request) => self.answer(now, from, request, table),
             Deferred::Waits => {}
             Deferred::Refused(Message::Get { op, .. }) => {
+                // Without a reply the caller would wait for its timeout, and a read of the node
+                // itself for a new link or view.
                 self.cluster.send(from, Message::Busy { op });
             }
+            // A comparison always waits.
             Deferred::Refused(_) => {}
         }
     }
@@ -300,6 +303,8 @@ impl Engine {
                     view: current,
                     op,
                     sent_at: now,
+                    // A root can be read in logs. Requests with a wrong secret must not transfer
+                    // the whole session each time.
                     entry: keyed.map(|keyed| KeyedEntry {
                         entry: keyed.entry.shown_to(now, secret.as_ref()),
                         ..keyed

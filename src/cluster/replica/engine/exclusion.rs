@@ -29,6 +29,8 @@ impl Engine {
     /// Handles a node that serves under this node's name.
     pub(super) fn rival(&mut self, now: Timestamp, rival: Node) {
         let me = self.cluster.me.clone();
+        // A node that does not serve has nothing to stop: the rejection itself keeps it from
+        // serving.
         if self.cluster.ready && rival.name == me.name {
             let exclusion = select_members(&me, vec![rival]).err();
             if let Some(exclusion) = exclusion {

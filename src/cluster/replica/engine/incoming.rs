@@ -21,6 +21,8 @@ impl Engine {
     ) {
         for keyed in entries.iter_mut() {
             keyed.entry.rebase(sent_at, now);
+            // Nothing is added to slots of other holders: this node drops those because each holder
+            // has compared itself with it in this view.
             if self.cluster.is_local(keyed.key.slot()) {
                 table.merge(now, keyed);
             }
@@ -65,9 +67,13 @@ impl Engine {
             self.cluster.witness(from, write.view, &keyed, table);
             table.merge(now, &keyed);
         }
+        // A node that is not complete gets the rest with its comparison, and does not count for
+        // `min_copies` until then.
         if self.cluster.is_complete() && self.backfill_rest(now, from, write, table) {
             return;
         }
+        // Not before: acknowledgements of noted writes are repeated, and one that waits for the
+        // rest of its session has none yet.
         self.merged.note(from, write, slot);
         let seqs = vec![write.seq];
         self.cluster.send(from, Message::Ack { view, seqs });

@@ -152,15 +152,22 @@ impl Engine {
             return;
         }
         self.cluster.now = now;
+        // Before the input: an acknowledgement from before a pause would count, although the other
+        // members may have continued without this node.
         self.check_pause(now, table);
         match input {
+            // The members name this incarnation as down. Their messages would make it join again at
+            // once, and hold them up again.
             Input::Message { .. }
             | Input::LinkUp { .. }
             | Input::Accepted { .. }
             | Input::Refused { .. }
                 if self.quarantined_until.is_some() => {}
+            // For the same reason: an excluded node would join members that have no place for it.
             Input::Message { .. } | Input::LinkUp { .. } | Input::Accepted { .. }
                 if self.excluded.is_some() => {}
+            // Buffered while this process was stopped, it would extend sessions that have expired
+            // since.
             Input::Message { to, .. } if !self.is_meant(to) => {}
             Input::Message {
                 from,
@@ -168,12 +175,16 @@ impl Engine {
                 mut message,
                 ..
             } => {
+                // Without the time in the sender's queues, sessions would live longer on a slow
+                // link.
                 message.aged(age);
                 self.handle_message(now, from, message, table);
             }
             Input::LinkUp { node } => self.link_up(now, node, table),
             Input::Accepted { node } => {
                 if let Some(peer) = self.cluster.peers.find(&node) {
+                    // The requests made now may reach it before its end of the new link is up, and
+                    // their answers be lost. They are made again when it announces itself.
                     if let Some(peer) = self.cluster.peers.get_mut(peer) {
                         peer.reconnected = true;
                     }
@@ -181,6 +192,8 @@ impl Engine {
                 }
             }
             Input::Delivered { node, bytes, large } => {
+                // Bytes that arrive there show that the peer runs, although its answers to probes
+                // may wait behind data.
                 if let Some(peer) = self.cluster.peers.find(&node) {
                     self.record_contact(now, &node, Some(peer));
                     self.cluster.flow.delivered(now, peer, bytes, large);
@@ -248,6 +261,8 @@ impl Engine {
         match self.cluster.peers.find(&node) {
             Some(peer) => {
                 self.cluster.peers.note_linked(peer);
+                // No delivery is reported for what the former link has lost: its bytes would fill
+                // the window for as long as the peer is a member.
                 self.cluster.flow.reset(peer);
                 self.announce(now, peer);
                 self.writes.send_again(peer, &mut self.cluster);
@@ -296,6 +311,8 @@ impl Engine {
                 self.cluster.send(peer, Message::Leave);
             }
         }
+        // After `Leave`: a member that first receives that this node is down counts its sessions as
+        // possibly lost.
         self.membership.leave();
         while let Some(output) = self.membership.next_output() {
             if let MembershipOutput::Send(to, packet) = output {

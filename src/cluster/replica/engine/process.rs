@@ -23,6 +23,8 @@ impl Engine {
             return;
         }
         self.adopt_members(now, table);
+        // Writes are also reviewed when a member begins to serve. Until then no caller is answered:
+        // this node may have been declared down, and be alone with a write.
         let stable = self.cluster.is_stable() && self.cluster.is_served();
         // A holder that has become complete counts as a copy from now on.
         let has_copies_more = self.cluster.min_copies > 1 && {
@@ -44,6 +46,8 @@ impl Engine {
         self.try_become_ready(now);
         if self.cluster.is_settled() {
             self.cluster.recovered(now);
+            // Until all members are complete, writes from the other side still arrive, and those
+            // that the merge discards have to be counted.
             if std::mem::take(&mut self.all_returned) {
                 self.departed.clear();
                 table.end_partition();
@@ -103,6 +107,8 @@ impl Engine {
             self.copying_since = Some(now);
             self.cluster.notify(Notification::CopyingBegins);
         }
+        // Before the announcement, which repeats acknowledgements: one for a slot that this node
+        // does not hold any more would confirm a copy that it is about to drop.
         self.merged.install(&self.cluster);
         self.anti_entropy.install();
         // The members must receive the view before the messages that belong to it, or they refuse
@@ -112,8 +118,12 @@ impl Engine {
         self.ask_those_ahead(now);
         self.reads.install(&mut self.cluster);
         self.lists.install(&mut self.cluster);
+        // Their reads have ended with the view. The writes that wait for them are not acknowledged,
+        // so their writers send them again.
         self.backfills.clear();
         self.revocations.install(now);
+        // After the writes and the reads: updates that begin again have some of their own, which
+        // would end there, and the updates would keep their turns until the next view.
         let (updates, mut context) = self.ordering(table);
         updates.install(now, &mut context);
         self.floors.install(now, &self.cluster, table);
@@ -153,6 +163,9 @@ impl Engine {
     /// Records a member that was added: one that was missing, or another one in its place.
     fn note_added(&mut self, node: &Node) {
         if self.missing.remove(&node.name).is_none() && !self.departed.remove(&node.name) {
+            // A new name takes the place of a missing one. A failed node that is replaced under
+            // another name would otherwise be missing for good, and marks of removed attributes be
+            // kept.
             self.missing.pop_first();
         }
         self.all_returned = self.missing.is_empty();
@@ -195,6 +208,8 @@ impl Engine {
         }
         for (index, node, departed, served, cause) in gone {
             self.note_removed(now, &node, departed, table.is_partitioned());
+            // The index may be given to another member. What was sent to this one, or acknowledged
+            // by it, must not count for that one.
             self.cluster.peers.remove(index);
             self.cluster.flow.forget(index);
             self.cluster.stop_listening(index);
@@ -207,6 +222,8 @@ impl Engine {
             self.cluster
                 .notify(Notification::MemberDown { node, cause });
         }
+        // After the others have gone: in a full cluster, the next incarnation of a member takes the
+        // place of the former one.
         for node in members {
             if self.cluster.peers.find(&node).is_none() && self.cluster.peers.add(node.clone()) {
                 self.note_added(&node);
@@ -242,6 +259,9 @@ impl Engine {
         self.cluster.ready = false;
         self.cluster.joining_since = now;
         self.cluster.notify(Notification::Rejoining(me));
+        // Alone in its new incarnation, this node would answer reads from its own memory, although
+        // the members may have continued. Writes and updates stay open: their callers are answered
+        // when this node has joined and the holders have them.
         self.reads.abort(&mut self.cluster);
         self.lists.abort(&mut self.cluster);
         self.backfills.clear();
@@ -312,6 +332,7 @@ impl Engine {
             return self.reads.begin(now, &mut self.cluster, op, wanted, true);
         }
         // A whole session that is not live has expired, and all holders have confirmed that.
+        // Changes alone leave open whether the rest of the session was lost.
         let known = matches!(entry, Some(Entry::Live(_) | Entry::Expired(_)));
         let certain = known || self.cluster.uncertain_until() <= now;
         let absent = || certain.then_some(Loaded::Absent);

@@ -30,10 +30,14 @@ impl Engine {
     /// Continues in a new incarnation after a pause, if there are members that may have continued
     /// without this node. Otherwise it could serve values that they have replaced.
     pub(super) fn fence(&mut self, now: Timestamp, table: &EntryTable) {
+        // Nothing was delivered in the pause: the healthy members would be declared down as
+        // stalled.
         self.cluster.flow.resume(now);
         // A node that was paused while joining has not looked for other nodes in that time.
         self.cluster.joining_since = now;
         if !self.cluster.peers().is_empty() && self.cluster.rules.fence() {
+            // Before `rejoin`, which ends serving: only the members of a node that serves are
+            // recorded.
             self.readiness.pause(now, &self.cluster);
             let renewed = self.membership.renew();
             self.rejoin(now, renewed);

@@ -79,6 +79,8 @@ impl Engine {
         let Some(peer) = self.cluster.peers.get_mut(from) else {
             return;
         };
+        // An announcement that was overtaken must not replace a newer one: the sender would count
+        // as behind, and writes would wait for it.
         if view.number > peer.number {
             let came = peer.view != Some(view.view);
             self.view_dirty |= peer.leaving != view.leaving || is_behind;
@@ -95,10 +97,13 @@ impl Engine {
             peer.leaving = view.leaving;
             self.cluster.handle_loss_window(now, view.loss_window);
             self.adopt_members(now, table);
+            // It has not answered what it was asked in this view before it came into it.
             if came && self.cluster.agrees(from) {
                 self.ask_again(now, from, table);
             }
         }
+        // It may have answered earlier requests before its end of the link was up, and those
+        // answers are lost.
         if self.cluster.peers.take_reconnected(from) {
             self.ask_again(now, from, table);
         }
