@@ -45,6 +45,9 @@ impl Rejection {
         let is_elder =
             |node: &Node| (me.incarnation, me.address) < (node.incarnation, node.address);
         match (refusal, &details.rival) {
+            // A rival that serves is never the one to yield. One that was just restarted is the
+            // younger: an older node of its name would ignore it and its members, serve alone, and
+            // log their users out.
             (_, Some(rival)) if !rival.serves && is_elder(&rival.node) => {
                 if rival.node.address == at {
                     Self::Own

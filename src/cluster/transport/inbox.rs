@@ -139,6 +139,7 @@ impl Inbox {
         if len > large.declared {
             return Err(WireError::StrayChunk);
         }
+        // A sender that ignores credit would otherwise take memory for which there is no room.
         if len > AHEAD_MAX && !large.claim.is_admitted() {
             return Err(WireError::BeyondWindow);
         }

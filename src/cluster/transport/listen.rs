@@ -64,6 +64,8 @@ pub(crate) async fn serve_connection(
     };
     let _permit = admission.admit();
     let from = &hello.node;
+    // The node runs. Until this node has dialed it as well, nothing can be acknowledged to it, and
+    // its writes wait.
     driver.links.retry_now(from.address);
     let node = from.clone();
     driver.input(Input::Accepted { node });

@@ -74,6 +74,8 @@ impl<F: Fn(Input)> Transmitter<'_, F> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expired_at = Instant::now();
         loop {
+            // Nothing is taken before the last output is written: the output buffer has no lanes,
+            // and control messages would wait behind the data in it.
             let closed = if duplex.is_idle() {
                 self.send_queue.take(clock::now(), duplex.out()).is_err()
             } else {

@@ -139,6 +139,8 @@ impl Lanes {
         }
         self.take_small(now, out);
         self.take_chunk(now, out);
+        // The other end removes this node when it reads `Leave`, and ignores messages of a node
+        // that is no member: data still under way would be lost.
         if self.is_confirmed()
             && let Some(leave) = &mut self.leave
         {
@@ -150,6 +152,7 @@ impl Lanes {
 
     fn take_small(&mut self, now: Timestamp, out: &mut Vec<u8>) {
         let mut taken = 0;
+        // Each limit lets one message pass: one that is longer than the limit would never leave.
         while let Some(next) = self.small.messages.front()
             && (taken == 0 || taken + next.content.len() <= SMALL_TURN)
             && (self.small_sent.unconfirmed() == 0 || next.content.len() as u64 <= self.pace.room())
@@ -190,6 +193,8 @@ impl Lanes {
         } else {
             SegmentKind::NextChunk
         };
+        // The other end uses the age of the last chunk. With that of the first one, sessions would
+        // live longer by the time for which the rest of their message waits here.
         let age = now.since(put_at);
         Segment::encode_parts(kind, age, [declared, chunk], out);
         self.pace.send(now, bytes as u64);
@@ -251,6 +256,8 @@ impl Lanes {
     pub(super) fn is_over(&self) -> bool {
         let acks = self.acks.as_ref().map_or(0, |(_, seqs)| seqs.len());
         let leave = self.leave.as_ref().map_or(0, |queue| queue.bytes);
+        // A large message may have any length if it is alone: otherwise its link would be closed
+        // each time that it is sent again.
         self.control.bytes + leave + acks * size_of::<u64>() > CONTROL_MAX
             || self.small.bytes > SMALL_MAX
             || self.large.len() > 1 && self.large_bytes > LARGE_MAX

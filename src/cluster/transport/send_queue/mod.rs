@@ -130,6 +130,8 @@ impl SendQueue {
                 return Err(WireError::MessageTooLong);
             }
             state = self.state();
+            // The link may have been replaced meanwhile, by one to another incarnation or with
+            // another protocol version, which could not read these bytes.
             if !state.open || !state.is_for(to) || state.protocol != protocol {
                 return Ok(());
             }
@@ -166,6 +168,7 @@ impl SendQueue {
     /// Called when the link to `node` is up, with this protocol version.
     pub(super) fn open(&self, node: &Node, protocol: ProtocolVersion) {
         let mut state = self.state();
+        // What waits was meant for another incarnation, or is encoded in another version.
         if state.node.as_ref() != Some(node) || state.protocol != protocol {
             state.close();
             state.node = Some(node.clone());
@@ -186,6 +189,7 @@ impl SendQueue {
     /// Closes the link if it leads to this incarnation of the node.
     pub(super) fn close_for(&self, node: &Node) {
         let mut state = self.state();
+        // The next incarnation may have connected before the removal of this one is noticed.
         if state.node.as_ref() == Some(node) {
             state.close();
             drop(state);
@@ -227,6 +231,7 @@ impl SendQueue {
     pub(super) fn confirm(&self, credit: Credit) -> Result<Confirmed, WireError> {
         let mut state = self.state();
         if !state.open {
+            // The credit is for data sent before the queue was cleared, and would seem invalid.
             return Ok(Confirmed::default());
         }
         let confirmed = state.lanes.confirm(clock::now(), credit);
