@@ -2,13 +2,13 @@
 //!
 //! This node does not know which of these sessions the other members have deleted since. Therefore
 //! they are held back until a member is met that was present then, and imported before this node
-//! compares itself with that member. A node that serves alone does not use them, or deleted
-//! sessions would come back.
+//! compares itself with that member. If the member fails before that is done, they are dropped again.
+//! A node that serves alone does not use them, or deleted sessions would come back.
 
 use std::mem;
 use std::time::Duration;
 
-use crate::session::Timestamp;
+use crate::session::{Root, Timestamp};
 
 use crate::cluster::replica::message::KeyedEntry;
 use crate::cluster::replica::node::Node;
@@ -30,8 +30,9 @@ pub(crate) struct WithheldSessions {
     entries: Vec<KeyedEntry>,
     survivors: Vec<SurvivingMember>,
     until: Timestamp,
-    /// Whether the copies are in the table, and this node has not served since.
-    taken: bool,
+    /// The keys of the copies that are in the table, until this node has compared itself with all
+    /// members.
+    imported: Option<Vec<Root>>,
     /// Whether to import them as soon as requests use the new view.
     due: bool,
     state: WithheldState,
@@ -59,7 +60,7 @@ impl WithheldSessions {
             entries,
             survivors,
             until: now.plus(WITHHELD_FOR),
-            taken: false,
+            imported: None,
             due: false,
             state: WithheldState::Waiting,
         }
@@ -80,7 +81,7 @@ impl WithheldSessions {
         members: &(impl Iterator<Item = &'a Node> + Clone),
         table: &EntryTable,
     ) {
-        if self.state != WithheldState::Waiting || self.due {
+        if self.state != WithheldState::Waiting {
             return;
         }
         let has_later_state = |survivor: &SurvivingMember| {
@@ -92,16 +93,15 @@ impl WithheldSessions {
         let is_back =
             |survivor: &SurvivingMember| members.clone().any(|node| *survivor.name == *node.name);
         if self.survivors.iter().any(has_later_state) {
-            if serves {
+            if self.imported.is_none() && serves {
                 self.due = true;
-            } else if !self.taken {
-                self.taken = true;
-                table.restore(now, mem::take(&mut self.entries));
+            } else if self.imported.is_none() {
+                self.import(now, table);
             }
-        } else if self.taken {
-            // The member has gone before this node could compare itself with it: which of the
-            // sessions it has deleted stays unknown.
-            table.retain(|_| false);
+        } else if let Some(keys) = self.imported.take() {
+            // The member has gone before this node could compare itself with it: what it has
+            // deleted stays unknown. What it has written since it was met is kept.
+            table.withdraw(&keys);
             self.end(WithheldState::Ignored);
         } else if self.survivors.iter().all(is_back) {
             // All of them have restarted: no member will ever have the later state.
@@ -111,22 +111,27 @@ impl WithheldSessions {
 
     /// Called when requests use a view in which this node is not complete.
     pub(crate) fn take_up(&mut self, now: Timestamp, table: &EntryTable) {
-        if self.due {
-            table.restore(now, mem::take(&mut self.entries));
-            self.end(WithheldState::Settled);
+        if mem::take(&mut self.due) {
+            self.import(now, table);
         }
     }
 
-    /// Called when this node starts to serve, with everything that the members have.
-    pub(crate) fn served(&mut self) {
-        if self.taken {
+    fn import(&mut self, now: Timestamp, table: &EntryTable) {
+        let entries = mem::take(&mut self.entries);
+        self.imported = Some(entries.iter().map(|keyed| keyed.key).collect());
+        table.restore(now, entries);
+    }
+
+    /// Called when this node has compared itself with all members of its view.
+    pub(crate) fn compared(&mut self) {
+        if self.imported.is_some() {
             self.end(WithheldState::Settled);
         }
     }
 
     /// Gives up waiting after [`WITHHELD_FOR`].
     pub(crate) fn expire(&mut self, now: Timestamp) {
-        let waits = self.state == WithheldState::Waiting && !self.taken && !self.due;
+        let waits = self.state == WithheldState::Waiting && self.imported.is_none();
         if waits && self.until <= now {
             self.end(WithheldState::Ignored);
         }

@@ -33,7 +33,12 @@ pub(super) fn start(shared: &Arc<SnapshotShared>) -> Option<BackgroundTask> {
                         shared.warn_ignored();
                     }
                 }
-                Withheld::Ignored => return,
+                Withheld::Ignored => {
+                    if !is_logged {
+                        shared.warn_ignored();
+                    }
+                    return;
+                }
                 Withheld::Settled => return remove(shared).await,
             }
         }
@@ -65,8 +70,8 @@ impl SnapshotShared {
             file = %self.paths.file.display(),
             sessions = self.load_report.withheld,
             stayed = ?self.load_report.stayed,
-            "a snapshot was written while other members remained, and none of them has been \
-             contacted: it is not used"
+            "a snapshot was written while other members remained, and this node has not compared \
+             its sessions with theirs: it is not used"
         );
     }
 }

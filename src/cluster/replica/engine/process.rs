@@ -44,6 +44,10 @@ impl Engine {
         self.finish_reads(now, table);
         self.lists.advance(&mut self.cluster);
         self.try_become_ready(now);
+        #[cfg(all(feature = "snapshot", unix))]
+        if self.cluster.is_complete() {
+            self.withheld.compared();
+        }
         if self.cluster.is_settled() {
             self.cluster.recovered(now);
             // Until all members are complete, writes from the other side still arrive, and those
@@ -248,8 +252,6 @@ impl Engine {
             self.readiness.serve(now, knowledge, cluster);
             let loss_window = cluster.silence_until.since(now);
             cluster.notify(Notification::Ready { loss_window });
-            #[cfg(all(feature = "snapshot", unix))]
-            self.withheld.served();
         }
     }
 

@@ -67,6 +67,22 @@ impl EntryTable {
         }
     }
 
+    /// Drops imported sessions that are live. Lists of users stay: they restore no session, and
+    /// may have new entries.
+    #[cfg(all(feature = "snapshot", unix))]
+    pub(crate) fn withdraw(&self, keys: &[Root]) {
+        for key in keys {
+            let mut slot = self.lock(key.slot());
+            let is_session =
+                |entry: &Entry| matches!(entry, Entry::Live(record) if !record.is_index());
+            if slot.entries.get(key).is_some_and(is_session)
+                && let Some(entry) = slot.entries.remove(key)
+            {
+                self.uncount(&mut slot, key, &entry);
+            }
+        }
+    }
+
     /// Returns the number of live sessions in the slots for which `asked` returns `true`.
     pub(crate) fn sessions_in(&self, asked: impl Fn(usize) -> bool) -> usize {
         let live = |entry: &&Entry| matches!(entry, Entry::Live(_));

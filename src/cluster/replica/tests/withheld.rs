@@ -122,6 +122,48 @@ fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
     assert_eq!(lab.replica(0).withheld_state(), WithheldState::Ignored);
 }
 
+/// What was acknowledged since the survivor was met is not from the file.
+#[test]
+fn writes_since_then_outlast_a_survivor_that_vanishes() {
+    let mut lab = returning(survivor(1, false));
+    lab.hold = |message| matches!(message, Message::DigestDiff { .. });
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_secs(1));
+    assert!(!lab.replica(0).is_ready());
+    lab.commit(1, 4, key(4), &born("a", "1"));
+    assert_eq!(lab.reply(4), Some(Reply::Written));
+    lab.replica(1).delete(lab.now, 5, &key(1));
+    lab.carry();
+    assert_eq!(lab.reply(5), Some(Reply::Written));
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(30));
+    assert!(lab.replica(0).is_ready());
+    assert!(lab.read(0, key(4)).is_some());
+    assert_eq!((lab.read(0, key(1)), lab.read(0, key(2))), (None, None));
+    let is_tombstone = |keyed: &KeyedEntry| matches!(keyed.entry, Entry::Tombstone { .. });
+    assert!(lab.replica(0).export(lab.now, 1).iter().any(is_tombstone));
+}
+
+/// The same, for a node that served before it met the survivor, and serves on.
+#[test]
+fn a_survivor_that_comes_later_and_vanishes_takes_the_sessions_with_it() {
+    let mut lab = returning(survivor(1, false));
+    lab.run(Duration::from_secs(5));
+    assert!(lab.replica(0).is_ready());
+    lab.commit(0, 4, key(4), &born("a", "1"));
+    lab.hold = |message| matches!(message, Message::DigestDiff { .. });
+    lab.link(0, 1);
+    lab.link(1, 0);
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Waiting);
+    lab.cut = vec![(0, 1), (1, 0)];
+    lab.run(Duration::from_secs(30));
+    assert!(lab.read(0, key(4)).is_some());
+    assert_eq!((lab.read(0, key(1)), lab.read(0, key(2))), (None, None));
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Ignored);
+}
+
 #[test]
 fn a_node_names_the_members_that_survive_it() {
     let mut lab = ReplicaLab::cluster(3);
