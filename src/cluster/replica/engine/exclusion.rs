@@ -45,7 +45,10 @@ impl Engine {
         self.cluster.ready = false;
         self.cluster.joining_since = now;
         self.cluster.notify(Notification::Excluded(exclusion));
+        // Answered by this node alone, a read could find a session that the members have deleted,
+        // and a list would lack theirs.
         self.reads.abort(&mut self.cluster);
+        self.lists.abort(&mut self.cluster);
         self.backfills.clear();
     }
 

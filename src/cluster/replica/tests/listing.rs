@@ -323,3 +323,20 @@ fn a_request_is_answered_within_bounds_and_in_its_view_only() {
     lab.carry();
     assert!(matches!(lab.held[..], [(1, 0, Message::View(_))]));
 }
+
+/// A list without the sessions of members that the node may not use any more would pass for the
+/// whole one.
+#[test]
+fn the_exclusion_of_a_node_ends_its_lists() {
+    let (mut lab, _) = filled(3);
+    lab.replica(0).engine().cluster.loss_grace = Duration::ZERO;
+    lab.hold = |message| matches!(message, Message::ListPage(_));
+    begin(&mut lab, 0, 1, (None, LIMIT));
+    let elder = Node {
+        incarnation: 0,
+        name: lab.nodes[0].0.name.clone(),
+        ..node(9)
+    };
+    lab.input(0, Input::Rival { node: elder });
+    assert_eq!(lab.reply(1), Some(Reply::Unavailable));
+}
