@@ -36,9 +36,10 @@ pub(crate) enum Input {
         bytes: usize,
         large: bool,
     },
-    /// Part of a large message has reached `node`, or has arrived from it. Reported at most every
-    /// 100 ms.
+    /// Part of a large message has reached `node`. Reported at most every 100 ms.
     Progress { node: Node },
+    /// Part of a large message has arrived from `node`. Reported at most every 100 ms.
+    Arriving { node: Node },
     /// `node` has closed its link and its port refuses connections: the process is gone.
     Refused { node: Node },
     /// The state of the addresses at which other nodes may be has changed.

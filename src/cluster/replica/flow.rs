@@ -199,11 +199,19 @@ impl Flow {
         }
     }
 
-    /// Records that a part of a large message has arrived at a peer, or from it.
+    /// Records that a part of a large message has arrived at a peer.
     pub(crate) fn moved(&mut self, now: Timestamp, peer: PeerIndex) {
         if let Some(window) = self.windows.get_mut(peer) {
             window.moved_at = Some(now);
             window.restart(now);
+        }
+    }
+
+    /// Records that a part of a large message has arrived from a peer.
+    pub(crate) fn arriving(&mut self, now: Timestamp, peer: PeerIndex) {
+        if let Some(window) = self.windows.get_mut(peer) {
+            // The stall timer goes on: a peer that sends may receive nothing.
+            window.moved_at = Some(now);
         }
     }
 

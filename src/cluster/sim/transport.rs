@@ -226,7 +226,7 @@ impl World {
         }
         link.progress_at = now;
         let node = link.from.clone();
-        self.input(to, Input::Progress { node });
+        self.input(to, Input::Arriving { node });
         self.report(from, to, id, LinkReport::Progress);
     }
 

@@ -215,7 +215,7 @@ impl Receiver<'_> {
         if large != self.large_reported && self.reported.is_due(clock::now()) {
             self.large_reported = large;
             let node = self.from.clone();
-            self.driver.input(Input::Progress { node });
+            self.driver.input(Input::Arriving { node });
         }
     }
 

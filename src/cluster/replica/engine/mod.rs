@@ -206,6 +206,12 @@ impl Engine {
                     self.cluster.flow.moved(now, peer);
                 }
             }
+            Input::Arriving { node } => {
+                if let Some(peer) = self.cluster.peers.find(&node) {
+                    self.record_contact(now, &node, Some(peer));
+                    self.cluster.flow.arriving(now, peer);
+                }
+            }
             Input::Refused { node } => self.handle_refused(now, node),
             Input::Outlook(outlook) => self.readiness.set_outlook(outlook, &mut self.cluster),
             Input::Seen { incarnation } => self.renew_above(now, incarnation),

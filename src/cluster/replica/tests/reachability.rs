@@ -1,5 +1,6 @@
-//! Tests of members that some nodes cannot reach.
+//! Tests of members that some nodes cannot reach, or that receive nothing.
 
+use super::slowness::{is_write, roomy};
 use super::*;
 use crate::cluster::replica::event::DownCause;
 
@@ -237,4 +238,47 @@ fn causes(lab: &ReplicaLab, index: usize) -> Vec<DownCause> {
             _ => None,
         })
         .collect()
+}
+
+#[test]
+fn a_member_that_answers_and_receives_no_data_is_declared_down() {
+    let mut lab = roomy(2, |_| {});
+    lab.hold = is_write;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    lab.run(Duration::from_secs(9));
+    assert_eq!(lab.replica(0).status().members.len(), 1);
+    lab.run(Duration::from_secs(2));
+    let stalled = |(index, sent): &(usize, Notification)| {
+        *index == 0 && matches!(sent, Notification::Stalled(_))
+    };
+    assert!(lab.reports.iter().any(stalled), "{:?}", lab.reports);
+}
+
+/// Nothing arrives at the member, however much arrives from it.
+#[test]
+fn data_from_a_member_does_not_show_that_it_receives_any() {
+    let mut lab = roomy(2, |_| {});
+    lab.hold = is_write;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    for _ in 0..11 {
+        lab.run(Duration::from_secs(1));
+        let node = lab.nodes[1].0.clone();
+        lab.input(0, Input::Arriving { node });
+    }
+    assert_eq!(lab.replica(0).status().members.len(), 0);
+}
+
+/// What was in flight at the beginning of the pause has not been in flight for long. The healthy
+/// members would be declared down, and the whole cluster would stop serving.
+#[test]
+fn a_node_that_was_paused_does_not_declare_its_members_down() {
+    let mut lab = ReplicaLab::cluster(3);
+    lab.hold = is_write;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    assert_eq!(lab.held.len(), 2);
+    lab.now = lab.now.plus(Duration::from_secs(20));
+    lab.input(0, Input::Timeout);
+    let stalled = |(_, sent): &(usize, Notification)| matches!(sent, Notification::Stalled(_));
+    assert!(!lab.reports.iter().any(stalled), "{:?}", lab.reports);
+    assert_eq!(lab.replica(0).status().members.len(), 2);
 }

@@ -9,7 +9,7 @@ fn big(name: &str, bytes: usize) -> Changes {
     changes
 }
 
-fn is_write(message: &Message) -> bool {
+pub(super) fn is_write(message: &Message) -> bool {
     matches!(message, Message::Write(_))
 }
 
@@ -258,35 +258,6 @@ fn a_large_write_that_moves_is_not_given_up() {
     lab.deliver(from, to, message);
     lab.carry();
     assert_eq!(lab.reply(1), Some(Reply::Written));
-}
-
-#[test]
-fn a_member_that_answers_and_receives_no_data_is_declared_down() {
-    let mut lab = roomy(2, |_| {});
-    lab.hold = is_write;
-    lab.commit(0, 1, key(1), &born("a", "1"));
-    lab.run(Duration::from_secs(9));
-    assert_eq!(lab.replica(0).status().members.len(), 1);
-    lab.run(Duration::from_secs(2));
-    let stalled = |(index, sent): &(usize, Notification)| {
-        *index == 0 && matches!(sent, Notification::Stalled(_))
-    };
-    assert!(lab.reports.iter().any(stalled), "{:?}", lab.reports);
-}
-
-/// What was in flight at the beginning of the pause has not been in flight for long. The healthy
-/// members would be declared down, and the whole cluster would stop serving.
-#[test]
-fn a_node_that_was_paused_does_not_declare_its_members_down() {
-    let mut lab = ReplicaLab::cluster(3);
-    lab.hold = is_write;
-    lab.commit(0, 1, key(1), &born("a", "1"));
-    assert_eq!(lab.held.len(), 2);
-    lab.now = lab.now.plus(Duration::from_secs(20));
-    lab.input(0, Input::Timeout);
-    let stalled = |(_, sent): &(usize, Notification)| matches!(sent, Notification::Stalled(_));
-    assert!(!lab.reports.iter().any(stalled), "{:?}", lab.reports);
-    assert_eq!(lab.replica(0).status().members.len(), 2);
 }
 
 #[test]
