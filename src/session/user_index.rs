@@ -56,6 +56,8 @@ pub(crate) fn new_index(lifetime: Duration) -> Changes {
 
 /// The changes that set an index's lifetime to `lifetime` from now on.
 pub(crate) fn prolong(changes: &mut Changes, lifetime: Duration) {
+    // The deadline is part of the credential, and only a rotation replaces that. The secret stays:
+    // two sides of a partition that prolong the index do not fork.
     changes.rotate(SecretHash::NONE, SecretHash::NONE);
     changes.log_in(Login {
         user: None,

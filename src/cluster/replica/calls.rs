@@ -66,6 +66,8 @@ impl Replica {
 
     /// Returns the live session in this node's table, if this node is a holder.
     pub(crate) fn get_if_holder(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
+        // A former holder keeps its copies until all members are complete, and receives no writes
+        // of them.
         let mine = self.published().placement.is_local(key.slot());
         mine.then(|| self.peek(now, key)).flatten()
     }
@@ -93,6 +95,8 @@ impl Replica {
         if let Some(kind) = self.rejection(&published) {
             return Progress::Rejected(kind);
         }
+        // Before the table is changed: a change that is here and may not be sent to the other
+        // holders would be neither made nor refused.
         if !self.has_room(key, changes, &published) {
             return Progress::Rejected(StoreErrorKind::Unavailable);
         }
@@ -102,6 +106,8 @@ impl Replica {
             || self
                 .table
                 .is_near_session_limit(key, changes.payload_bytes());
+        // A creation needs no order. Roots of sessions are random, so no other node creates the
+        // same one; two indexes of one user merge.
         if !published.placement.is_local(key.slot()) || ordered && !changes.is_create() {
             return self.update(now, op, key, base, changes, &published);
         }
@@ -111,6 +117,8 @@ impl Replica {
         let changes = insisted.as_ref().unwrap_or(changes);
         match self.commit_here(now, key, base, changes, &published) {
             Err(kind) => Progress::Rejected(kind),
+            // `Gone` logs the client out. The session may be live at a holder that has a later
+            // access, or still be on its way here.
             Ok((Outcome::Gone, None)) if !self.is_certain(now, key, &published) => {
                 self.update(now, op, key, base, changes, &published)
             }
@@ -155,6 +163,8 @@ impl Replica {
         if published.placement.is_local(key.slot()) {
             match self.table.delete(now, key) {
                 // A deletion waits for all holders, whatever `ack` is.
+                // Too few nodes for `min_copies` do not hold it up: the logout would fail, and the
+                // session stay valid.
                 Some((keyed, existed)) => {
                     return self.replicate(now, op, existed, Ack::All, 0, &[keyed].into());
                 }
@@ -211,6 +221,8 @@ impl Replica {
         let call = UpdateCall {
             op,
             key: *key,
+            // The change must be later than both: its version is made here, and every holder would
+            // drop it in favor of the value that the request has replaced.
             seen: [record.as_ref(), base]
                 .into_iter()
                 .flatten()

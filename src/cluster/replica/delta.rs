@@ -101,6 +101,8 @@ impl Delta {
         self.accessed_at = self.accessed_at.max(other.accessed_at);
         self.access = self.access.max(other.access);
         self.updates.extend(&other.updates);
+        // As many as the session will keep. A delta that waits for its session would grow with each
+        // update.
         keep_latest(&mut self.updates);
         Ok(())
     }

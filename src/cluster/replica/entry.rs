@@ -54,6 +54,8 @@ impl Entry {
                 return MergeEffect::Unchanged;
             }
             (Self::Expired(mark), Self::Expired(theirs)) => mark.merge(theirs),
+            // The copy was accessed elsewhere, and continues. Without the credential of the mark it
+            // could be opened with the id from before the rotation.
             (Self::Expired(mark), Self::Live(record)) => {
                 let mut whole = Record::clone(record);
                 let applied = mark.apply(&mut whole);
@@ -87,6 +89,8 @@ impl Entry {
         match merged {
             Ok(()) => MergeEffect::Changed,
             Err(Forked) => {
+                // Longer than either copy can live: one that was sent before the fork was noticed
+                // would otherwise open one side's session after the tombstone is gone.
                 let absolute_deadline = self.absolute_deadline().max(other.absolute_deadline());
                 let granted = self.granted().max(other.granted());
                 *self = Self::Tombstone {
@@ -167,6 +171,8 @@ impl Entry {
         match self {
             Self::Live(record) if record.is_live(now) => Some(record.loaded(secret, now)),
             Self::Live(_) | Self::Expired(_) => None,
+            // A member that was asked with another secret than the current one has sent only the
+            // credential, which decides.
             Self::Delta(delta) => match delta.credential.as_ref()?.check(secret?, now) {
                 Presented::Current => None,
                 Presented::Superseded => Some(Loaded::Superseded),
@@ -179,6 +185,8 @@ impl Entry {
     /// Returns the part of the entry to send to a member that asks with this secret. For a live
     /// session with a different secret, only its credential is sent.
     pub(crate) fn shown_to(self, now: Timestamp, secret: Option<&SecretHash>) -> Self {
+        // A root is no secret: it is in logs. With nothing else, a client could make the owner send
+        // the whole session with each request.
         match (&self, secret) {
             (Self::Live(record), Some(secret))
                 if record.is_live(now) && !record.is_current(secret) =>

@@ -161,6 +161,8 @@ impl Floors {
         table: &EntryTable,
     ) {
         let Vote { key, agrees, .. } = vote;
+        // A late vote on an earlier proposal is about other content: its voter has not agreed to
+        // this floor.
         let is_meant =
             |ballot: &&mut Ballot| ballot.proposal.op == vote.op && vote.view == cluster.view;
         let Some(ballot) = self.ballots.get_mut(&key).filter(is_meant) else {

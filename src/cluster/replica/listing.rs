@@ -47,6 +47,8 @@ struct InFlightList {
 impl InFlightList {
     /// Determines the owners to ask in this view, and discards the answers of an earlier one.
     fn place(&mut self, cluster: &ClusterView) {
+        // Those that have answered are asked again: a slot may have moved to one of them from an
+        // owner that has not, and its sessions would be in none of the parts.
         self.due = cluster.placement.owners();
         self.waiting = PeerSet::default();
         self.parts.clear();
@@ -126,11 +128,15 @@ impl Lists {
     /// responded.
     pub(crate) fn advance(&mut self, cluster: &mut ClusterView) {
         self.open.retain(|op, open| {
+            // It would skip a request of a kind that it does not know, and the call would wait for
+            // its timeout.
             if open.is_unsupported(cluster) {
                 cluster.reply(*op, Reply::Unsupported);
                 return false;
             }
             open.ask_complete(*op, cluster);
+            // This node adds what it owns when the call is answered, and may lack sessions before
+            // it is complete.
             let is_finished = open.is_finished() && cluster.is_complete();
             if is_finished {
                 let part = ListPart::merged(std::mem::take(&mut open.parts), open.limit);
@@ -272,6 +278,7 @@ impl Replica {
         if !published.ready || !published.complete {
             return Progress::Rejected(StoreErrorKind::NotReady);
         }
+        // A page without the sessions of nodes that do not answer would pass for the whole list.
         if published.uncertain_until > now {
             return Progress::Rejected(StoreErrorKind::Unavailable);
         }
@@ -310,6 +317,8 @@ impl Replica {
         let slots = last.saturating_sub(first) + 1;
         let is_wanted = |slot| published.placement.owner(slot) == MemberRef::Me;
         let mine = self.table.list(now, after, slots, limit, is_wanted);
+        // The other parts are of `view`. If this node has given a slot away since, its sessions are
+        // in none of the parts.
         let is_current =
             published.view == view && published.complete && self.is_current(&published);
         if is_current {

@@ -21,6 +21,8 @@ impl MergedWrites {
     /// Records a write that was merged and is acknowledged.
     pub(crate) fn note(&mut self, writer: PeerIndex, write: &Write, slot: usize) {
         let numbers = self.writers.entry(writer).or_default();
+        // A number that is dropped although its write is open costs bytes only: the writer sends it
+        // again.
         while numbers
             .first_key_value()
             .is_some_and(|(seq, _)| *seq < write.oldest() || numbers.len() >= MERGED_MAX)

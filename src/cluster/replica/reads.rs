@@ -95,6 +95,8 @@ impl InFlightRead {
         self.mine = cluster.is_local(slot);
         self.found = None;
         self.waiting = match cluster.owner(slot) {
+            // A source is asked although it holds nothing in this view: it may have been the only
+            // holder that has recorded the last access.
             _ if self.mine && self.ask_all => cluster.holders(slot).peers.union(cluster.sources()),
             // The owner decides whether the secret is current, if this node has another one.
             MemberRef::Peer(owner) if self.mine && self.wanted.secret.is_some() => {
@@ -107,6 +109,8 @@ impl InFlightRead {
             {
                 PeerSet::of(owner)
             }
+            // Only when all members are complete are the holders enough: until then any other
+            // member may be the last one that has the session.
             _ if self.ask_all && cluster.is_settled() => cluster.holders(slot).peers,
             MemberRef::Peer(_) | MemberRef::Me => cluster.peers(),
         };
@@ -138,6 +142,8 @@ impl InFlightRead {
             let needed = cluster.sources().union(confirms);
             self.waiting.and(needed).is_empty()
         } else {
+            // A comparison is not enough: an access that a member has recorded since may have been
+            // lost on its way here.
             self.waiting.is_empty()
         }
     }
@@ -256,6 +262,8 @@ impl Reads {
     pub(crate) fn finished(&mut self, cluster: &ClusterView) -> Vec<FinishedRead> {
         let compared = std::mem::replace(&mut self.compared, cluster.done);
         let mut done = std::mem::take(&mut self.complete);
+        // Not at every message: with ten thousand open reads, each response would take more than a
+        // tenth of a millisecond.
         if std::mem::take(&mut self.changed) || compared != cluster.done {
             let finished =
                 |(op, open): (&OpId, &InFlightRead)| open.is_finished(cluster).then_some(*op);

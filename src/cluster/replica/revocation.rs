@@ -57,6 +57,8 @@ impl Revocations {
             if *at > now {
                 return true;
             }
+            // The other holders count the attempts as well: if the owner fails, the next one makes
+            // those that are left.
             if cluster.owner(index.slot()) == MemberRef::Me
                 && let Some(record) = table.record(index)
             {

@@ -90,6 +90,8 @@ impl InFlightWrite {
             // not one any more, and return a value from before this write.
             Ack::All => self.is_everywhere(stable),
             Ack::Copies(n) => {
+                // With fewer holders than `n`, all of them are enough: otherwise no write would be
+                // answered while nodes are missing. `min_copies` is what refuses then.
                 let most = usize::from(self.mine) + self.holders.len();
                 let have = usize::from(self.mine) + acknowledged.len();
                 have >= usize::from(n.get()).min(most)
@@ -115,6 +117,8 @@ impl InFlightWrite {
 
     /// Returns `true` if the write needs no further work and can be removed.
     fn is_done(&self, stable: bool, cluster: &ClusterView) -> bool {
+        // An atomic update has no caller here: its removal is what answers it. Without the check it
+        // would be answered with fewer than `min_copies` copies.
         let answered =
             self.write.op.is_none() && (!self.write.strict || self.is_safe(stable, cluster));
         self.is_everywhere(stable) && answered
@@ -179,6 +183,8 @@ impl Writes {
         }
         self.last += 1;
         open.send(self.last, self.oldest(), open.waiting, cluster);
+        // The caller need not wait, but the write stays open: if it is lost with a broken link, it
+        // is sent again.
         if safe {
             open.write.op = None;
         }
@@ -201,6 +207,8 @@ impl Writes {
             return None;
         }
         let open = self.open.get_mut(&seq)?;
+        // Holders repeat their acknowledgements. If one released its bytes twice, the peer could
+        // owe more than its budget.
         if open.waiting.contains(peer) {
             open.waiting.remove(peer);
             cluster.budget.release(peer, open.size);
@@ -216,6 +224,8 @@ impl Writes {
             && open.waiting.contains(peer)
         {
             open.sent.remove(peer);
+            // A holder in another view would refuse it again and again, as fast as the link allows.
+            // It gets the write when it announces this view.
             if cluster.agrees(peer) {
                 open.send(seq, oldest, PeerSet::of(peer), cluster);
             }
@@ -285,6 +295,8 @@ impl Writes {
                 late = true;
             }
         }
+        // A write that all holders have, and that lacked whole copies, was open for its caller
+        // only.
         if late {
             self.review(cluster);
         }
@@ -342,6 +354,7 @@ impl Writes {
     /// Returns `true` if some holder has not acknowledged a write of this session with a version at
     /// or below `floor`.
     pub(crate) fn has_open(&self, key: &Root, floor: Version) -> bool {
+        // An earlier floor under way is no write that the next one could drop.
         let is_below = |r: &AttributeEntry| r.version <= floor && !r.is_floor();
         let has_below = |keyed: &KeyedEntry| match &keyed.entry {
             _ if keyed.key != *key => false,

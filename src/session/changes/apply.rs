@@ -93,6 +93,8 @@ impl Changes {
                 record
             }
         };
+        // The request may have read a later state, at another node: without it, the change could
+        // lose against what the request has seen.
         let seen = record.clock().max(base.map_or(0, Record::clock));
         let version = Version::next(seen, now, writer);
         if let Some(Rotation { to, login, .. }) = self.rotation() {

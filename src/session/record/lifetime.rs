@@ -47,6 +47,8 @@ impl Lifetime {
 
     #[cfg(any(test, feature = "replicated", feature = "snapshot"))]
     pub(super) fn merge(&mut self, other: &Self) {
+        // Each copy has it later by the delays of the messages that brought it: the earliest is
+        // nearest.
         self.created_at = self.created_at.min(other.created_at);
         self.merge_access(other.accessed_at, other.access);
         self.idle_timeout = self.idle_timeout.max(other.idle_timeout);

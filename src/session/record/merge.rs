@@ -69,6 +69,8 @@ impl Record {
         let is_below = || Some(entry.version) <= self.floor();
         match self.position(&entry.name) {
             Ok(at) if self.attributes[at].precedence() >= entry.precedence() => false,
+            // Removed without a mark, which the floor would drop: what is not here at or below it
+            // counts as removed.
             Ok(_) if entry.value.is_none() && is_below() => {
                 self.retain(|r| r.name != entry.name);
                 true
@@ -107,6 +109,8 @@ impl Record {
 
     /// Raises the floor, and drops the marks at or below it. Returns `true` if it was lower.
     fn raise_floor(&mut self, floor: Version) -> bool {
+        // The next write here gets a later version. One at or below the floor would count as
+        // removed on every copy.
         self.note_latest(floor);
         if self.floor() >= Some(floor) {
             return false;

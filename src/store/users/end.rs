@@ -86,6 +86,8 @@ async fn note(
 ) -> Result<(), StoreError> {
     let mut changes = Changes::default();
     note_end(&mut changes);
+    // In one commit, both get one version, and only entries with an earlier one than the note are
+    // ended. In a second commit, the session could be deleted in between.
     let kept = index.listed().into_iter().find(|it| Some(it.key) == kept);
     if let Some(kept) = kept {
         put(&mut changes, &kept.key, &kept.entry);

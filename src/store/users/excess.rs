@@ -75,6 +75,8 @@ pub(super) async fn end_oldest(
                     live.push(listed.key);
                     continue;
                 }
+                // The list is too long: entries of sessions that are not found would keep it so
+                // until their deadlines.
                 ListedState::Absent | ListedState::Expired => gone.push(listed.key),
                 ListedState::Moved => moved.push(listed.key),
             }

@@ -69,6 +69,8 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
             None => new_index(lifetime),
             Some(index) => {
                 let mut changes = Changes::default();
+                // Not at each login: it is a rotation, for which the owner of the index has to wait
+                // for all holders.
                 if index.absolute_deadline().since(now) < lifetime - lifetime / 4 {
                     prolong(&mut changes, lifetime);
                 }
@@ -157,6 +159,8 @@ pub(crate) async fn sessions_of(
         let mut late = Vec::new();
         for (listed, found) in batch.iter().zip(listed_states(store, &user, batch).await?) {
             match found {
+                // All sessions of the user were ended after this login, and this one was not found
+                // then: it was on the other side of a partition, for example.
                 ListedState::Live(_) if listed.is_ended => late.push(listed.key),
                 ListedState::Live(record) => {
                     let label = listed.entry.label.clone();

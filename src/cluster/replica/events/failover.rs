@@ -50,6 +50,8 @@ impl ClusterView {
         let (now, slot) = (self.now, key.slot());
         match self.owner(slot) {
             MemberRef::Me => {
+                // The former owner may have dropped the session, and reported that, before it
+                // failed.
                 let is_else = |owner: MemberRef| owner != MemberRef::Me;
                 let possible_repeat = self.was_owner(slot, WITNESSED_FOR, is_else);
                 self.emit(happening, now, possible_repeat);
@@ -89,6 +91,7 @@ impl ClusterView {
                     return;
                 };
                 let version = credential.version();
+                // A write that was sent again: the event was remembered when it first arrived.
                 if before.is_some_and(|before| before.credential.version() >= version) {
                     return;
                 }
@@ -149,6 +152,8 @@ impl ClusterView {
             user,
             rotation,
         };
+        // The other holders have received the change from this node: they report it if this node
+        // fails, and not if the one that has asked for it does.
         self.remember(happening, asker, None);
     }
 
@@ -208,7 +213,10 @@ impl ClusterView {
             let happening = event.happening;
             let is_live = || table.peek(self.now, &happening.key).is_some();
             match first {
+                // It has reported everything before it left.
                 _ if departed => {}
+                // One witness reports it. The others wait for that one, which may fail before it
+                // has done so.
                 Some((node, index)) if *node < self.me => {
                     self.listeners.witnesses.push(Witnessed {
                         at: self.now,

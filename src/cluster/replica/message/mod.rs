@@ -269,6 +269,8 @@ impl Message {
 
     /// Returns the message with `now` as its time of sending.
     pub(crate) fn spoken_at(mut self, now: Timestamp) -> Self {
+        // It may have waited for room in the window. By its former time, the deadlines in it would
+        // be later at the receiver by that wait.
         if let Some(sent_at) = self.sent_at() {
             *sent_at = now;
         }
@@ -279,6 +281,8 @@ impl Message {
     /// it are correct again.
     pub(crate) fn aged(&mut self, age: Duration) {
         if let Self::View(view) = self {
+            // It has run on while the announcement waited: at this node, unknown sessions would be
+            // errors for longer than at the sender.
             view.loss_window = view.loss_window.saturating_sub(age);
         } else if let Some(sent_at) = self.sent_at() {
             *sent_at = sent_at.plus(age);

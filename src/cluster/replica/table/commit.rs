@@ -60,6 +60,8 @@ impl EntryTable {
         };
         let before = current.map_or(usize::MAX, Entry::weight);
         let grown = live.weight().saturating_sub(before);
+        // A full store accepts what makes a session smaller: the entries of ended sessions could
+        // not be removed from the list of a user otherwise.
         if grown > 0 && self.bytes() + grown > self.max_bytes {
             return Err(StoreErrorKind::Full);
         }

@@ -85,6 +85,8 @@ impl EntryTable {
                         && self.expired_keys.load(Ordering::Relaxed) * EXPIRED_KEY
                             < self.expired_key_bytes
                     {
+                        // Another holder may have a later access that did not arrive here. As long
+                        // as the key is remembered, a read asks it and does not log the client out.
                         let until = record.expires_if_used(now);
                         let known = guard.expired_keys.insert(key, until).is_some();
                         self.expired_keys

@@ -81,6 +81,8 @@ impl EntryTable {
             key,
             entry: incoming,
         } = keyed;
+        // An expired session is let through: it may have a rotation, or a write, that a copy which
+        // is live here lacks.
         if incoming.retain_until() <= now && !matches!(incoming, Entry::Live(_)) {
             return;
         }
@@ -89,6 +91,8 @@ impl EntryTable {
             None if incoming.retain_until() <= now => return,
             None => incoming.clone(),
             Some(Entry::Tombstone { until }) => match incoming {
+                // The longer one outlives a copy whose deadline a login on the other side of a
+                // partition has moved.
                 Entry::Tombstone { until: theirs } if theirs > until => incoming.clone(),
                 _ => return,
             },

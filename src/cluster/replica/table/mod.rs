@@ -221,6 +221,8 @@ impl EntryTable {
     /// Merges an access that another node has recorded, even if the session has expired here since.
     /// Returns `true` if the session is here.
     pub(crate) fn handle_touch(&self, key: &Root, accessed_at: Timestamp, access: u64) -> bool {
+        // Without a check of the time here: the access was in time where it was recorded, and the
+        // session continues there.
         let merged = self.access(key, |record| {
             let lifetime = &mut Arc::make_mut(record).lifetime;
             lifetime.merge_access(accessed_at, access);

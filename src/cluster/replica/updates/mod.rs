@@ -126,12 +126,17 @@ impl Updates {
     /// Returns the session that an update in progress changes, as it was when its turn came.
     pub(crate) fn changing(&self, key: &Root) -> Option<&Arc<Record>> {
         let queued = self.queues.get(key)?.front()?;
+        // Of a creation this is the new session, which a read must not return yet: the view may
+        // change, and the next owner refuse it.
         let changes = queued.update.order == Operation::Update;
         queued.current.as_ref().filter(|_| changes)
     }
 
     /// Called when a new view is installed: abandons what is in progress, and asks the new owner.
     pub(crate) fn install(&mut self, now: Timestamp, context: &mut UpdateContext<'_>) {
+        // Rejections and rotations stay: this node may be the owner in this view, too. Without them
+        // it would apply what it has rejected, or give a rotation a second version, which is a fork
+        // if a lost holder has merged the first one and the id is rotated again there.
         self.queues.clear();
         self.queued_bytes = 0;
         self.writing.clear();

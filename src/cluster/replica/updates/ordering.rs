@@ -51,6 +51,8 @@ impl Updates {
         let queue = self.queues.get(&key);
         let waiting = queue.map_or(0, VecDeque::len);
         let known = |queued: &QueuedUpdate| queued.asker == asker && queued.update.op == update.op;
+        // Sent again over a new link. It waits for its turn already; queued twice, it would take
+        // the room of another update.
         if queue.is_some_and(|queue| queue.iter().any(known)) {
             return;
         }
@@ -110,6 +112,9 @@ impl Updates {
         while let Some(queued) = self.queues.get(&key).and_then(VecDeque::front) {
             let may_be_stale = context.table.may_be_stale(now, &queued.update.key)
                 || is_behind(&queued.update, context.table);
+            // The expectation of an update is compared with what is here. Without a write that was
+            // acknowledged in an earlier view, one that holds would be rejected, and one that does
+            // not hold any more would be applied.
             if !context.cluster.is_complete() || may_be_stale {
                 self.last_read += 1;
                 let op = self.last_read | INTERNAL;
@@ -175,6 +180,7 @@ impl Updates {
         let write = NewWrite {
             op: None,
             ack: Ack::All,
+            // With too few nodes a logout would fail otherwise, and the session stay valid.
             min_copies: match queued.update.order {
                 Operation::Delete => 0,
                 Operation::Create(_) | Operation::Update => cluster.min_copies,
@@ -194,6 +200,9 @@ impl Updates {
 
     pub(super) fn apply(&mut self, now: Timestamp, key: Root, context: &mut UpdateContext<'_>) {
         if let Some(queued) = self.queues.get(&key).and_then(VecDeque::front) {
+            // The session may have expired here while the other holders merged the change. The
+            // caller would be informed that it does not exist, although the change was applied and
+            // counts as a use.
             if let Some(current) = &queued.current
                 && context.table.is_delta_only_or_absent(&queued.update.key)
             {

@@ -81,10 +81,14 @@ impl PendingUpdates {
             changes,
             mut order,
         } = call;
+        // Of two attempts with one version, an owner would take the second for a repetition of the
+        // first, and give it the verdict of that one.
         let version = Version::next(seen.max(self.clock), now, cluster.me.writer());
         self.clock = version.clock;
         let mut entries: Vec<_> = changes.entries(version).collect();
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        // A creation that is sent again finds the session that it has made. Without the version in
+        // it, it would be rejected in conflict with itself.
         if let Operation::Create(record) = &mut order {
             Arc::make_mut(record).note_update(version);
         }
@@ -181,6 +185,7 @@ impl PendingUpdates {
             open.postponed_at = Some(now);
             return;
         }
+        // That a former owner has applied it counts: all holders of its view have merged it.
         if !applied && from != owner {
             return;
         }

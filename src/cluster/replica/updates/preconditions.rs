@@ -15,6 +15,8 @@ pub(super) fn is_behind(update: &UpdateRequest, table: &EntryTable) -> bool {
             let expect = update.expect.as_ref();
             expect.is_some_and(|(name, version)| *version > record.version(name))
         }
+        // It may have expired and been forgotten here only. A logout would find nothing to delete,
+        // and the session stay alive at the holder where it was used last.
         None => !matches!(update.order, Operation::Create(_)) && table.is_absent(&update.key),
     }
 }
@@ -60,6 +62,8 @@ pub(super) fn check_preconditions(
         _ if table.is_full_for(now, &record, &update.delta) => UpdateStatus::Full,
         _ => return Ok(record),
     };
+    // An earlier attempt may have been applied, before so many others that it is forgotten. The
+    // caller would repeat a rejected one, and it would count twice.
     Err(if update.retry && forgotten {
         UpdateStatus::Indeterminate
     } else {

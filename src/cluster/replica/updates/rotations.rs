@@ -41,6 +41,8 @@ impl Rotations {
     ) -> Credential {
         let mut seen = current.clock();
         if let Some(last) = self.last.get(&key) {
+            // After another rotation in between, all holders would drop the former credential, and
+            // the caller would be given a secret that opens nothing.
             if last.attempt == attempt && last.credential.follows(&current.credential) {
                 return last.credential.clone();
             }
