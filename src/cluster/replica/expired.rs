@@ -15,7 +15,7 @@
 
 use std::time::Duration;
 
-use crate::session::{Credential, Forked, Idle, Record, Timestamp, Version};
+use crate::session::{Credential, Forked, Idle, Record, SecretHash, Timestamp, Version};
 
 use crate::cluster::replica::delta::Delta;
 
@@ -32,14 +32,25 @@ pub(crate) struct Mark {
 impl Mark {
     /// Returns the mark that `record` leaves; `None` if its earlier states need no protection.
     pub(crate) fn of(record: &Record) -> Option<Self> {
-        let idle_timeout = record.lifetime.idle_timeout;
+        Self::needed(&record.credential, record.lifetime.idle_timeout)
+    }
+
+    /// Returns the mark that changes leave whose session never arrived; `None` if its earlier states
+    /// need no protection, as far as the changes show.
+    pub(crate) fn of_delta(delta: &Delta) -> Option<Self> {
+        let credential = delta.credential.as_ref()?;
+        Self::needed(credential, delta.idle_timeout.unwrap_or_default())
+    }
+
+    fn needed(credential: &Credential, idle_timeout: (Version, Idle)) -> Option<Self> {
         // Without these, an earlier state has the same id and idle timeout, and expires no later.
-        let is_plain = record.credential.version() == Version::default()
-            && idle_timeout.0 == Version::default();
-        (!is_plain && !record.is_index()).then(|| Self {
-            credential: record.credential.clone(),
+        let is_plain =
+            credential.version() == Version::default() && idle_timeout.0 == Version::default();
+        let is_index = credential.hash == SecretHash::NONE;
+        (!is_plain && !is_index).then(|| Self {
+            credential: credential.clone(),
             idle_timeout,
-            until: record.absolute_deadline().plus(TOMBSTONE_MARGIN),
+            until: credential.absolute_deadline.plus(TOMBSTONE_MARGIN),
         })
     }
 

@@ -74,10 +74,13 @@ impl EntryTable {
                         expired.push((key, record.clone()));
                     }
                     let mark = match &entry {
-                        Entry::Live(record) if self.rules.expiry_marks() => Mark::of(record),
-                        _ => None,
+                        Entry::Live(record) => Mark::of(record),
+                        // It may have taken the place of a mark.
+                        Entry::Delta(delta) => Mark::of_delta(delta),
+                        Entry::Expired(_) | Entry::Tombstone { .. } => None,
                     };
-                    if let Some(mark) = mark.filter(|mark| mark.until > now) {
+                    let is_due = |mark: &Mark| self.rules.expiry_marks() && mark.until > now;
+                    if let Some(mark) = mark.filter(is_due) {
                         self.insert(&mut guard, key, mark.into());
                     } else if let Entry::Live(record) = entry
                         && now < record.absolute_deadline()

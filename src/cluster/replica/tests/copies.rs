@@ -260,3 +260,28 @@ fn a_faulty_member_cannot_move_a_session_to_another_slot() {
     assert!(lab.read(owner, key(1)).is_some());
     assert!(lab.read(owner, elsewhere).is_none());
 }
+
+/// A creation whose confirmation was lost is sent again, and finds the session that it has made.
+#[test]
+fn a_creation_does_not_conflict_with_itself() {
+    let mut lab = ReplicaLab::cluster_with(4, two());
+    let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
+    lab.hold = |message| matches!(message, Message::Updated { .. });
+    lab.commit(0, 1, key, &born("a", "1"));
+    lab.lose_held();
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.verdict(1), Some(UpdateStatus::Applied));
+}
+
+/// The view may change before the holders have it, and the next owner refuse it.
+#[test]
+fn a_session_that_is_being_created_is_not_read() {
+    let mut lab = ReplicaLab::cluster_with(4, two());
+    let key = find(&lab, |lab, key| !lab.replica(0).holds(key));
+    let other = (1..4).find(|index| !lab.replica(*index).holds(&key));
+    lab.hold = |message| matches!(message, Message::Write(_));
+    lab.commit(0, 1, key, &born("a", "1"));
+    lab.replica(other.unwrap()).load(lab.now, 2, &key, None);
+    lab.carry();
+    assert!(!matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
+}

@@ -251,3 +251,22 @@ fn an_update_of_a_session_that_has_expired_meanwhile_ends() {
     lab.run(Duration::from_secs(2));
     assert_eq!(open(&lab), 0);
 }
+
+/// The owner has forgotten the session and that it existed; a holder has a later access.
+#[test]
+fn a_logout_at_an_owner_that_has_forgotten_the_session_ends_it() {
+    let mut lab = ReplicaLab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| {
+        owner(lab, key) == 0 && lab.replica(1).holds(key)
+    });
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.run(Duration::from_millis(1_500));
+    assert_eq!(lab.replica(0).status().sessions, 0);
+    lab.replica(0).table.forget_expired(&key);
+    lab.replica(2).delete(lab.now, 2, &key);
+    lab.carry();
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
+    assert!(lab.read(1, key).is_none());
+}

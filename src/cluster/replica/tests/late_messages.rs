@@ -1,5 +1,6 @@
 //! Tests of messages that arrive late: after a restart, a pause, or a newer message.
 
+use super::rotation::{found, rotation};
 use super::*;
 
 /// Found by simulation: messages in the buffers of a process that was stopped, killed and restarted
@@ -72,4 +73,55 @@ fn a_node_that_was_paused_ignores_messages_from_before() {
         lab.reports.iter().any(|(index, notification)| *index == 0
             && matches!(notification, Notification::Rejoining(_)))
     );
+}
+
+/// X4: a change that arrives after its session has expired takes the place of the mark, and is kept
+/// for a shorter time. The former id stays invalid for as long as the mark would have been kept.
+#[test]
+fn a_rotation_counts_also_where_a_change_came_after_the_session_had_expired() {
+    let mut lab = ReplicaLab::cluster(2);
+    let mut changes = Changes::create(SECRET, Some(Duration::from_secs(1)), 24 * HOUR);
+    changes.insert("a".into(), value("1"));
+    lab.commit(0, 1, key(1), &changes);
+    let mut former = Record::clone(&lab.read(0, key(1)).unwrap());
+    lab.commit(0, 2, key(1), &rotation(1, 2));
+    assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
+    lab.run(Duration::from_millis(900));
+    lab.hold = |message| matches!(message, Message::Write(_));
+    let mut late = insert("b", "1");
+    late.without_access();
+    lab.commit(0, 3, key(1), &late);
+    lab.run(Duration::from_secs(2));
+    let marks = |lab: &ReplicaLab| [0, 1].map(|index| lab.replica(index).status().tombstones);
+    assert_eq!(marks(&lab), [1, 1]);
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    assert_eq!(marks(&lab), [1, 0]);
+    lab.run(Duration::from_secs(770));
+    assert_eq!(marks(&lab), [1, 1]);
+
+    former.touch(lab.now);
+    let copy = Message::Write(message::Write {
+        seq: 77,
+        behind: 0,
+        view: UNKNOWN,
+        strict: false,
+        sent_at: lab.now,
+        entries: [KeyedEntry {
+            key: key(1),
+            entry: Entry::Live(former.into()),
+        }]
+        .into(),
+    });
+    for (from, to) in [(0, 1), (1, 0)] {
+        lab.deliver(from, to, copy.clone());
+    }
+    lab.carry();
+    for index in 0..2 {
+        let loaded = found(&mut lab, index, 100 + index as u64, 1);
+        assert_eq!(loaded.into_live(), None, "at {index}");
+    }
 }

@@ -7,7 +7,7 @@ fn secret(number: u8) -> SecretHash {
     SecretHash::from_bytes([number; 16])
 }
 
-fn rotation(from: u8, to: u8) -> Changes {
+pub(super) fn rotation(from: u8, to: u8) -> Changes {
     let mut changes = Changes::default();
     changes.rotate(secret(from), secret(to));
     changes
@@ -20,7 +20,7 @@ fn owner(lab: &ReplicaLab) -> usize {
 }
 
 /// The result of a read at a node with a secret.
-fn found(lab: &mut ReplicaLab, index: usize, op: OpId, number: u8) -> Loaded {
+pub(super) fn found(lab: &mut ReplicaLab, index: usize, op: OpId, number: u8) -> Loaded {
     let replica = lab.replica(index);
     match replica.load(lab.now, op, &key(1), Some(&secret(number))) {
         Progress::Ready(loaded) => loaded,
