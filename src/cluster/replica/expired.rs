@@ -35,8 +35,8 @@ impl Mark {
         Self::needed(&record.credential, record.lifetime.idle_timeout)
     }
 
-    /// Returns the mark that changes leave whose session never arrived; `None` if its earlier states
-    /// need no protection, as far as the changes show.
+    /// Returns the mark that changes leave whose session never arrived; `None` if, as far as they
+    /// show, its earlier states need no protection.
     pub(crate) fn of_delta(delta: &Delta) -> Option<Self> {
         let credential = delta.credential.as_ref()?;
         Self::needed(credential, delta.idle_timeout.unwrap_or_default())

@@ -2,8 +2,8 @@
 //!
 //! This node does not know which of these sessions the other members have deleted since. Therefore
 //! they are held back until a member is met that was present then, and imported before this node
-//! compares itself with that member. If the member fails before that is done, they are dropped again.
-//! A node that serves alone does not use them, or deleted sessions would come back.
+//! compares itself with that member. If the member fails before that is done, they are dropped
+//! again. A node that serves alone does not use them, or deleted sessions would come back.
 
 use std::mem;
 use std::time::Duration;
