@@ -2,11 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "it is how a test fails")]
 
+#[path = "common/log.rs"]
+mod log;
 #[path = "common/replicas.rs"]
 mod replicas;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::thread;
 use std::time::Duration;
 
 use distributable::SetupErrorKind;
@@ -16,6 +19,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, interval, sleep, timeout};
 
+use log::undisturbed;
 use replicas::{MACHINE, PATIENCE, describe, describe_secure, is_settled, secret, settled, within};
 
 /// A port that was free a moment ago.
@@ -50,6 +54,16 @@ fn sender() -> UdpSocket {
     socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST).unwrap();
     socket.set_nonblocking(true).unwrap();
     socket.into()
+}
+
+/// Sends to the group, once there is room for it.
+fn send(sender: &UdpSocket, bytes: &[u8], group: SocketAddrV4) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = sender.send_to(bytes, group) {
+        assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}");
+        assert!(Instant::now() < deadline, "nothing is sent");
+        thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What a node with secret 1 sends that is reached at `address`; it is gone when this returns.
@@ -92,41 +106,47 @@ fn ten() -> impl Iterator<Item = ReplicatedStoreBuilder> {
 }
 
 /// Case 57.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_nodes_that_start_together_find_each_other_by_multicast() {
-    let (group, _) = group();
-    all_see_all_within_seconds(ten().map(|node| node.multicast(group)).collect()).await;
+#[test]
+fn ten_nodes_that_start_together_find_each_other_by_multicast() {
+    undisturbed(2, async || {
+        let (group, _) = group();
+        all_see_all_within_seconds(ten().map(|node| node.multicast(group)).collect()).await;
+    });
 }
 
 /// Case 57: all have the same list, in which they are themselves.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_nodes_that_start_together_find_each_other_by_one_list() {
-    // All of 127.0.0.0/8 is this machine, and no other program uses these addresses.
-    let [_, _, a, b] = std::process::id().to_be_bytes();
-    let addresses: Vec<_> = (1..=10)
-        .map(|i| format!("127.{}.{b}.{i}:4000", a | 0x80))
-        .collect();
-    let nodes = ten().zip(&addresses).map(|(node, address)| {
-        let node = node.bind(address);
-        addresses.iter().fold(node, ReplicatedStoreBuilder::peer)
+#[test]
+fn ten_nodes_that_start_together_find_each_other_by_one_list() {
+    undisturbed(2, async || {
+        // All of 127.0.0.0/8 is this machine, and no other program uses these addresses.
+        let [_, _, a, b] = std::process::id().to_be_bytes();
+        let addresses: Vec<_> = (1..=10)
+            .map(|i| format!("127.{}.{b}.{i}:4000", a | 0x80))
+            .collect();
+        let nodes = ten().zip(&addresses).map(|(node, address)| {
+            let node = node.bind(address);
+            addresses.iter().fold(node, ReplicatedStoreBuilder::peer)
+        });
+        all_see_all_within_seconds(nodes.collect()).await;
     });
-    all_see_all_within_seconds(nodes.collect()).await;
 }
 
-#[tokio::test]
-async fn a_name_is_looked_up_until_a_node_is_there() {
-    // Outside the range from which the system assigns ports, and those of other tests.
-    let port = 10_000 + std::process::id() % 1_000;
-    // A name that does not resolve delays no other lookup.
-    let one = describe_secure("node1", &[])
-        .peer("nobody.invalid:4000")
-        .peer(format!("localhost:{port}"));
-    let one = one.start().await.unwrap();
-    settled(&one, 1).await;
-    let two = describe_secure("node2", &[]).bind(format!("127.0.0.1:{port}"));
-    let two = two.start().await.unwrap();
-    settled(&one, 2).await;
-    settled(&two, 2).await;
+#[test]
+fn a_name_is_looked_up_until_a_node_is_there() {
+    undisturbed(1, async || {
+        // Outside the range from which the system assigns ports, and those of other tests.
+        let port = 10_000 + std::process::id() % 1_000;
+        // A name that does not resolve delays no other lookup.
+        let one = describe_secure("node1", &[])
+            .peer("nobody.invalid:4000")
+            .peer(format!("localhost:{port}"));
+        let one = one.start().await.unwrap();
+        settled(&one, 1).await;
+        let two = describe_secure("node2", &[]).bind(format!("127.0.0.1:{port}"));
+        let two = two.start().await.unwrap();
+        settled(&one, 2).await;
+        settled(&two, 2).await;
+    });
 }
 
 /// Without a secret on loopback too, which leaves no machine.
@@ -160,27 +180,29 @@ async fn without_a_secret_multicast_is_for_one_machine() {
 }
 
 /// Case 57: they do not even connect.
-#[tokio::test]
-async fn clusters_with_other_secrets_and_names_share_a_group_and_do_not_notice() {
-    let (multicast, _) = group();
-    let nodes = [
-        describe_secure("node1", &[]),
-        describe_secure("node2", &[]).cluster_name("another"),
-        describe("node3").secret(secret(2)),
-        describe("node4"),
-    ];
-    let mut started = Vec::new();
-    for node in nodes {
-        started.push(node.multicast(multicast).start().await.unwrap());
-    }
-    let twin = describe_secure("twin", &[]).multicast(multicast);
-    let twin = twin.start().await.unwrap();
-    settled(&twin, 2).await;
-    settled(&started[0], 2).await;
-    for stranger in &started[1..] {
-        settled(stranger, 1).await;
-        assert_eq!(stranger.status().rejected_connections, 0);
-    }
+#[test]
+fn clusters_with_other_secrets_and_names_share_a_group_and_do_not_notice() {
+    undisturbed(1, async || {
+        let (multicast, _) = group();
+        let nodes = [
+            describe_secure("node1", &[]),
+            describe_secure("node2", &[]).cluster_name("another"),
+            describe("node3").secret(secret(2)),
+            describe("node4"),
+        ];
+        let mut started = Vec::new();
+        for node in nodes {
+            started.push(node.multicast(multicast).start().await.unwrap());
+        }
+        let twin = describe_secure("twin", &[]).multicast(multicast);
+        let twin = twin.start().await.unwrap();
+        settled(&twin, 2).await;
+        settled(&started[0], 2).await;
+        for stranger in &started[1..] {
+            settled(stranger, 1).await;
+            assert_eq!(stranger.status().rejected_connections, 0);
+        }
+    });
 }
 
 /// G-01, G-02.
@@ -193,7 +215,7 @@ async fn forged_beacons_of_every_kind_are_not_answered_and_lead_nowhere() {
     let one = one.start().await.unwrap();
 
     let sender = sender();
-    let send = |bytes: &[u8]| sender.send_to(bytes, address).unwrap();
+    let send = |bytes: &[u8]| send(&sender, bytes, address);
     let port = bait.local_addr().unwrap().port();
     let mut forged = real.clone();
     // In front of the signature.
@@ -241,7 +263,7 @@ async fn a_replayed_beacon_has_its_address_dialed_and_nothing_else() {
     let replayed = async {
         loop {
             again.tick().await;
-            sender.send_to(&real, address).unwrap();
+            send(&sender, &real, address);
         }
     };
     let first = tokio::select! {

@@ -9,7 +9,8 @@ use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use crate::common::{
-    Browser, Node, POLL, Scratch, Start, cluster, cluster_starts, eventually, meet, until,
+    Browser, Node, POLL, Scratch, Start, cluster, cluster_starts, eventually, meet, undisturbed,
+    until,
 };
 use crate::logs::{alarms, logs_no_warning};
 use serde_json::Value;
@@ -117,31 +118,33 @@ fn a_node_that_a_peer_rejects_never_serves_until_the_cause_is_gone() {
     scope(|threads| {
         for (word, [one, two]) in misfits {
             threads.spawn(move || {
-                let addresses = [&one, &two].map(cluster_port);
-                let mut one = one.ready();
-                let two = two.start();
-                eventually(&format!("{two:?} lists the reason"), || {
-                    let rows = refused(&two);
-                    let row = rows.iter().find(|(address, _)| *address == addresses[0]);
-                    row.is_some_and(|(_, reason)| reason.contains(word))
-                });
-                eventually(&format!("{one:?} lists the reason"), || {
-                    let rows = refused(&one);
-                    let row = rows.iter().find(|(address, _)| *address == addresses[1]);
-                    row.is_some_and(|(_, reason)| reason.contains(word))
-                });
-                // Longer than the time for which a node waits for one that does not answer.
-                during(Duration::from_secs(5), || {
-                    serves_nothing(&two);
-                    assert!(one.is_ready());
-                });
-                assert!(!refused(&two).is_empty());
-                one.kill();
-                eventually("it serves, and lists nothing", || {
-                    two.is_ready() && refused(&two).is_empty()
-                });
-                let absent = stranger().ok(&two, "/get?k=a");
-                assert_eq!(absent["session"], false, "{word}");
+                undisturbed(|| {
+                    let addresses = [&one, &two].map(cluster_port);
+                    let mut one = one.ready();
+                    let two = two.start();
+                    eventually(&format!("{two:?} lists the reason"), || {
+                        let rows = refused(&two);
+                        let row = rows.iter().find(|(address, _)| *address == addresses[0]);
+                        row.is_some_and(|(_, reason)| reason.contains(word))
+                    });
+                    eventually(&format!("{one:?} lists the reason"), || {
+                        let rows = refused(&one);
+                        let row = rows.iter().find(|(address, _)| *address == addresses[1]);
+                        row.is_some_and(|(_, reason)| reason.contains(word))
+                    });
+                    // Longer than the time for which a node waits for one that does not answer.
+                    during(Duration::from_secs(5), || {
+                        serves_nothing(&two);
+                        assert!(one.is_ready());
+                    });
+                    assert!(!refused(&two).is_empty());
+                    one.kill();
+                    eventually("it serves, and lists nothing", || {
+                        two.is_ready() && refused(&two).is_empty()
+                    });
+                    let absent = stranger().ok(&two, "/get?k=a");
+                    assert_eq!(absent["session"], false, "{word}");
+                })
             });
         }
     });
@@ -150,44 +153,48 @@ fn a_node_that_a_peer_rejects_never_serves_until_the_cause_is_gone() {
 /// it joins by itself, and is not listed any more.
 #[test]
 fn a_node_with_a_taken_name_joins_when_the_name_is_free() {
-    let [one, two, three] = cluster_starts::<3>(&[]);
-    let (one, mut two) = (one.start(), two.start());
-    meet(&[&one, &two]);
-    let twin = three.with("--route", "node2").start();
-    let mut browser = Browser::new();
-    eventually("it is listed", || {
-        refused(&one).len() == 1 && refused(&twin).len() == 2
-    });
-    browser.ok(&one, "/set?k=a&v=1");
-    serves_nothing(&twin);
-    two.stop();
-    meet(&[&one, &twin]);
-    assert_eq!(browser.value(&twin, "a").as_deref(), Some("1"));
-    eventually("nothing is listed", || {
-        refused(&one).is_empty() && refused(&twin).is_empty()
+    undisturbed(|| {
+        let [one, two, three] = cluster_starts::<3>(&[]);
+        let (one, mut two) = (one.start(), two.start());
+        meet(&[&one, &two]);
+        let twin = three.with("--route", "node2").start();
+        let mut browser = Browser::new();
+        eventually("it is listed", || {
+            refused(&one).len() == 1 && refused(&twin).len() == 2
+        });
+        browser.ok(&one, "/set?k=a&v=1");
+        serves_nothing(&twin);
+        two.stop();
+        meet(&[&one, &twin]);
+        assert_eq!(browser.value(&twin, "a").as_deref(), Some("1"));
+        eventually("nothing is listed", || {
+            refused(&one).is_empty() && refused(&twin).is_empty()
+        });
     });
 }
 
 ///
 #[test]
 fn one_wrong_node_does_not_keep_a_cluster_from_starting() {
-    let [one, two, three, wrong] = cluster_starts::<4>(&["--join-timeout", "60"]);
-    let wrong = wrong.args(&["--copies", "3"]).start();
-    let began = Instant::now();
-    let nodes = [one, two, three].map(|start| start.start());
-    meet(&nodes.each_ref());
-    // They are not held up until the join timeout.
-    assert!(
-        began.elapsed() < Duration::from_secs(30),
-        "{:?}",
-        began.elapsed()
-    );
-    serves_nothing(&wrong);
-    eventually("it is refused by all", || refused(&wrong).len() == 3);
-    for node in &nodes {
-        eventually("it is listed", || refused(node).len() == 1);
-        assert_eq!(node.members(), 3);
-    }
+    undisturbed(|| {
+        let [one, two, three, wrong] = cluster_starts::<4>(&["--join-timeout", "60"]);
+        let wrong = wrong.args(&["--copies", "3"]).start();
+        let began = Instant::now();
+        let nodes = [one, two, three].map(|start| start.start());
+        meet(&nodes.each_ref());
+        // They are not held up until the join timeout.
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "{:?}",
+            began.elapsed()
+        );
+        serves_nothing(&wrong);
+        eventually("it is refused by all", || refused(&wrong).len() == 3);
+        for node in &nodes {
+            eventually("it is listed", || refused(node).len() == 1);
+            assert_eq!(node.members(), 3);
+        }
+    });
 }
 
 /// a port that accepts connections and sends nothing, and one that sends something else.
@@ -202,25 +209,29 @@ fn a_peer_that_does_not_answer_makes_an_unknown_session_an_error() {
     scope(|threads| {
         for (peer, words) in peers {
             threads.spawn(move || {
-                let [start, _] = cluster_starts::<2>(&[]);
-                let start = start.with("--peer", &peer.to_string());
-                let began = Instant::now();
-                let node = start.start();
-                while began.elapsed() < Duration::from_secs(9) {
-                    serves_nothing_before(Some(began + Duration::from_secs(10)), &node);
-                    sleep(20 * POLL);
-                }
-                node.wait_log(words);
-                node.wait_ready();
-                for path in ["/get?k=a", "/info", "/set?k=a&v=1"] {
-                    let reply = stranger().get(&node, path);
-                    assert_eq!(reply.status, 503, "{path}: {}", reply.text());
-                    assert!(reply.set_cookies().is_empty(), "{path}");
-                }
-                let mut browser = Browser::new();
-                browser.ok(&node, "/set?k=a&v=1");
-                assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
-                assert_eq!(node.log().matches(words).count(), 1);
+                undisturbed(|| {
+                    let [start, _] = cluster_starts::<2>(&[]);
+                    let start = start.with("--peer", &peer.to_string());
+                    let began = Instant::now();
+                    let node = start.start();
+                    while began.elapsed() < Duration::from_secs(9) {
+                        serves_nothing_before(Some(began + Duration::from_secs(10)), &node);
+                        sleep(20 * POLL);
+                    }
+                    node.wait_log(words);
+                    node.wait_ready();
+                    for path in ["/get?k=a", "/info", "/set?k=a&v=1"] {
+                        let reply = stranger().get(&node, path);
+                        assert_eq!(reply.status, 503, "{path}: {}", reply.text());
+                        assert!(reply.set_cookies().is_empty(), "{path}");
+                    }
+                    let mut browser = Browser::new();
+                    browser.ok(&node, "/set?k=a&v=1");
+                    assert_eq!(browser.value(&node, "a").as_deref(), Some("1"));
+                    // Not one for each attempt; two problems may alternate after a freeze.
+                    let lines = node.log().matches(words).count();
+                    assert!((1..=3).contains(&lines), "{}", node.log());
+                })
             });
         }
     });
@@ -246,21 +257,23 @@ fn a_name_that_does_not_exist_holds_no_node_up() {
 /// C6.
 #[test]
 fn a_node_that_expects_others_waits_for_them_or_for_its_time_to_pass() {
-    let [one, two] = cluster_starts::<2>(&["--expect-nodes", "2", "--join-timeout", "4"]);
-    let began = Instant::now();
-    let alone = one.clone().with("--cluster-name", "alone").ready();
-    assert!(
-        began.elapsed() >= Duration::from_secs(4),
-        "{:?}",
-        began.elapsed()
-    );
-    assert_eq!(stranger().get(&alone, "/get?k=a").status, 503);
-    drop(alone);
-    let nodes = [one.start(), two.start()];
-    meet(&nodes.each_ref());
-    for node in &nodes {
-        assert_eq!(stranger().ok(node, "/get?k=a")["session"], false);
-    }
+    undisturbed(|| {
+        let [one, two] = cluster_starts::<2>(&["--expect-nodes", "2", "--join-timeout", "4"]);
+        let began = Instant::now();
+        let alone = one.clone().with("--cluster-name", "alone").ready();
+        assert!(
+            began.elapsed() >= Duration::from_secs(4),
+            "{:?}",
+            began.elapsed()
+        );
+        assert_eq!(stranger().get(&alone, "/get?k=a").status, 503);
+        drop(alone);
+        let nodes = [one.start(), two.start()];
+        meet(&nodes.each_ref());
+        for node in &nodes {
+            assert_eq!(stranger().ok(node, "/get?k=a")["session"], false);
+        }
+    });
 }
 
 /// at no moment does the replacement of a frozen host log a user out.
@@ -317,13 +330,13 @@ fn a_node_that_is_restarted_with_its_clock_set_back_is_not_kept_out() {
 
 /// A library whose clocks gain on the clock that stands still during suspension: those that go on,
 /// and the wall clock alone, by seconds that a file names.
-struct Clocks {
+pub(crate) struct Clocks {
     scratch: Scratch,
     library: PathBuf,
 }
 
 impl Clocks {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let scratch = Scratch::new();
         let library = scratch.path().join("clocks.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/common/clocks.c");
@@ -343,13 +356,13 @@ impl Clocks {
     }
 
     /// The machine was suspended for so long, and the wall clock was set forward by so much.
-    fn set(&self, suspended: i64, wall: i64) {
+    pub(crate) fn set(&self, suspended: i64, wall: i64) {
         let new = self.scratch.path().join("new");
         fs::write(&new, format!("{suspended} {wall}")).expect("a file can be written");
         fs::rename(&new, self.file()).expect("a file can be renamed");
     }
 
-    fn on(&self, start: &Start) -> Start {
+    pub(crate) fn on(&self, start: &Start) -> Start {
         let text = |path: &Path| path.to_str().expect("paths of tests are text").to_owned();
         start
             .clone()
@@ -507,32 +520,34 @@ fn stop_all_nodes() -> Vec<String> {
 /// Each session counts once in the whole cluster, wherever it is kept.
 #[test]
 fn what_was_created_deleted_and_has_expired_is_counted() {
-    let nodes: [Node; 3] = cluster(&[]);
-    let total = |name: &str| -> u64 {
-        let of = |node: &Node| node.cluster()[name].as_u64().expect("a number");
-        nodes.iter().map(of).sum()
-    };
-    let mut browsers: Vec<_> = (0..6).map(|_| Browser::new()).collect();
-    for (number, browser) in browsers.iter_mut().enumerate() {
-        browser.ok(&nodes[number % 3], "/set?k=a&v=1");
-        browser.ok(&nodes[(number + 1) % 3], "/rotate");
-    }
-    browsers[0].ok(&nodes[1], "/logout");
-    browsers[1].ok(&nodes[1], "/ttl?s=1");
-    browsers[2].ok(&nodes[1], "/ttl?s=1");
-    eventually("two expire", || total("expired") == 2);
-    assert_eq!((total("created"), total("deleted")), (6, 1));
+    undisturbed(|| {
+        let nodes: [Node; 3] = cluster(&[]);
+        let total = |name: &str| -> u64 {
+            let of = |node: &Node| node.cluster()[name].as_u64().expect("a number");
+            nodes.iter().map(of).sum()
+        };
+        let mut browsers: Vec<_> = (0..6).map(|_| Browser::new()).collect();
+        for (number, browser) in browsers.iter_mut().enumerate() {
+            browser.ok(&nodes[number % 3], "/set?k=a&v=1");
+            browser.ok(&nodes[(number + 1) % 3], "/rotate");
+        }
+        browsers[0].ok(&nodes[1], "/logout");
+        browsers[1].ok(&nodes[1], "/ttl?s=1");
+        browsers[2].ok(&nodes[1], "/ttl?s=1");
+        eventually("two expire", || total("expired") == 2);
+        assert_eq!((total("created"), total("deleted")), (6, 1));
 
-    let alone = Start::memory("node1").start();
-    let mut browser = Browser::new();
-    browser.ok(&alone, "/set?k=a&v=1");
-    browser.ok(&alone, "/logout");
-    browser.ok(&alone, "/set?k=a&v=1");
-    browser.ok(&alone, "/ttl?s=1");
-    eventually("it expires", || alone.cluster()["expired"] == 1);
-    let status = alone.cluster();
-    assert_eq!(
-        (&status["created"], &status["deleted"]),
-        (&2.into(), &1.into())
-    );
+        let alone = Start::memory("node1").start();
+        let mut browser = Browser::new();
+        browser.ok(&alone, "/set?k=a&v=1");
+        browser.ok(&alone, "/logout");
+        browser.ok(&alone, "/set?k=a&v=1");
+        browser.ok(&alone, "/ttl?s=1");
+        eventually("it expires", || alone.cluster()["expired"] == 1);
+        let status = alone.cluster();
+        assert_eq!(
+            (&status["created"], &status["deleted"]),
+            (&2.into(), &1.into())
+        );
+    });
 }

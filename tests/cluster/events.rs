@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::redis::Server;
 use crate::common::stream::{Stream, expect, key};
-use crate::common::{Browser, Node, Start, cluster, eventually};
+use crate::common::{Browser, Node, Start, cluster, eventually, undisturbed};
 use serde_json::json;
 
 #[test]
@@ -54,83 +54,86 @@ fn one_node_streams_what_happens_with_the_reason() {
 
 #[test]
 fn each_node_of_a_cluster_streams_what_happens_on_any_of_them() {
-    let [one, two, mut three] = cluster::<3>(&["--copies", "2"]);
-    let nodes = [&one, &two, &three];
-    let mut streams = nodes.map(|node| Stream::open(node, "/events"));
-    let mut here = Stream::open(&two, "/events?scope=node");
-    let mut browser = Browser::new();
-    browser.ok(&one, "/set?k=a&v=1");
-    let session = key(&mut browser, &one);
-    browser.ok(&two, "/login?uid=ada");
-    browser.ok(&three, "/logout");
-    for stream in &mut streams {
-        let created = stream.next_of(&session);
-        expect(&created, "created", None, None, "node1");
-        let mut rest = [stream.next_of(&session), stream.next_of(&session)];
-        // They come from two nodes.
-        rest.sort_by_key(|event| event["kind"] == "deleted");
-        let [rotated, deleted] = rest;
-        assert_eq!(
-            (&rotated["kind"], &rotated["node"]),
-            (&json!("rotated"), &json!("node2"))
-        );
-        let user = deleted["uid"].as_str();
-        expect(&deleted, "deleted", Some("logout"), user, "node3");
-    }
-    let rotated = here.next_of(&session);
-    expect(&rotated, "rotated", None, Some("ada"), "node2");
+    undisturbed(|| {
+        let [one, two, mut three] = cluster::<3>(&["--copies", "2"]);
+        let nodes = [&one, &two, &three];
+        let mut streams = nodes.map(|node| Stream::open(node, "/events"));
+        let mut here = Stream::open(&two, "/events?scope=node");
+        let mut browser = Browser::new();
+        browser.ok(&one, "/set?k=a&v=1");
+        let session = key(&mut browser, &one);
+        browser.ok(&two, "/login?uid=ada");
+        browser.ok(&three, "/logout");
+        for stream in &mut streams {
+            let mut all = [(); 3].map(|()| stream.next_of(&session));
+            // They come from three nodes, in any order. In that of the alphabet:
+            all.sort_by_key(|event| event["kind"].to_string());
+            let [created, deleted, rotated] = all;
+            expect(&created, "created", None, None, "node1");
+            assert_eq!(
+                (&rotated["kind"], &rotated["node"]),
+                (&json!("rotated"), &json!("node2"))
+            );
+            let user = deleted["uid"].as_str();
+            expect(&deleted, "deleted", Some("logout"), user, "node3");
+        }
+        let rotated = here.next_of(&session);
+        expect(&rotated, "rotated", None, Some("ada"), "node2");
 
-    // A node that stops in order does not wait for its streams.
-    let [_, _, mut last] = streams;
-    three.stop();
-    while last.try_next().is_some() {}
+        // A node that stops in order does not wait for its streams.
+        let [_, _, mut last] = streams;
+        three.stop();
+        while last.try_next().is_some() {}
+    });
 }
 
 /// The node that serves is killed while clients create and end sessions there. What it has answered
 /// is in the stream of another node at least once, and what is there twice is marked.
 #[test]
 fn what_a_killed_node_has_answered_is_in_the_streams_of_the_others() {
-    for round in 0..3 {
-        let [mut one, two, three] = cluster::<3>(&["--ack", "all"]);
-        let mut streams = [&two, &three].map(|node| Stream::open(node, "/events"));
-        let answered = Mutex::new(Vec::new());
-        thread::scope(|scope| {
-            for client in 0..4 {
-                let (one, answered) = (&one, &answered);
-                scope.spawn(move || {
-                    // Until the node is killed.
-                    while let Some(created) = create(one) {
-                        let (mut browser, key) = created;
-                        answered.lock().unwrap().push((key.clone(), "created"));
-                        let left = browser.try_get(one, "/logout");
-                        if !left.is_ok_and(|reply| reply.status == 200) {
-                            return;
+    undisturbed(|| {
+        for round in 0..3 {
+            let [mut one, two, three] = cluster::<3>(&["--ack", "all"]);
+            let mut streams = [&two, &three].map(|node| Stream::open(node, "/events"));
+            let answered = Mutex::new(Vec::new());
+            thread::scope(|scope| {
+                for client in 0..4 {
+                    let (one, answered) = (&one, &answered);
+                    scope.spawn(move || {
+                        // Until the node is killed.
+                        while let Some(created) = create(one) {
+                            let (mut browser, key) = created;
+                            answered.lock().unwrap().push((key.clone(), "created"));
+                            let left = browser.try_get(one, "/logout");
+                            if !left.is_ok_and(|reply| reply.status == 200) {
+                                return;
+                            }
+                            answered.lock().unwrap().push((key, "deleted"));
+                            thread::sleep(Duration::from_millis(5 + client));
                         }
-                        answered.lock().unwrap().push((key, "deleted"));
-                        thread::sleep(Duration::from_millis(5 + client));
-                    }
-                });
-            }
-            let enough = || answered.lock().unwrap().len() > 20 + 10 * round;
-            eventually("sessions come and go", enough);
-            one.signal("KILL");
-        });
-        one.kill();
-        let answered = answered.into_inner().unwrap();
-        for stream in &mut streams {
-            let mut seen: HashMap<(String, String), usize> = HashMap::new();
-            while !answered
-                .iter()
-                .all(|(key, kind)| seen.contains_key(&(key.clone(), (*kind).to_owned())))
-            {
-                let (kind, data) = stream.try_next().expect("the stream goes on");
-                let key = data["key"].as_str().expect("a key").to_owned();
-                let times = seen.entry((key, kind)).or_default();
-                *times += 1;
-                assert!(*times == 1 || data["possible_repeat"] == true, "{data}");
+                    });
+                }
+                let enough = || answered.lock().unwrap().len() > 20 + 10 * round;
+                eventually("sessions come and go", enough);
+                one.signal("KILL");
+            });
+            one.kill();
+            let answered = answered.into_inner().unwrap();
+            for stream in &mut streams {
+                let mut seen: HashMap<(String, String), usize> = HashMap::new();
+                while !answered
+                    .iter()
+                    .all(|(key, kind)| seen.contains_key(&(key.clone(), (*kind).to_owned())))
+                {
+                    let (kind, data) = stream.try_next().expect("the stream goes on");
+                    let key = data["key"].as_str().expect("a key").to_owned();
+                    let times = seen.entry((key, kind)).or_default();
+                    *times += 1;
+                    assert!(*times == 1 || data["possible_repeat"] == true, "{data}");
+                }
             }
         }
-    }
+    });
 }
 
 /// A new session at a node, and its key.
@@ -145,15 +148,17 @@ fn create(node: &Node) -> Option<(Browser, String)> {
 /// A subscription is confirmed before the answer: an event of any node that follows it arrives.
 #[test]
 fn a_stream_has_everything_that_follows_its_answer() {
-    let nodes = cluster::<3>(&[]);
-    for round in 0..12 {
-        let [node, other] = [&nodes[round % 3], &nodes[(round + 1) % 3]];
-        let mut stream = Stream::open(node, "/events");
-        let mut browser = Browser::new();
-        browser.ok(other, "/set?k=a&v=1");
-        let session = key(&mut browser, other);
-        assert_eq!(stream.next_of(&session)["kind"], "created");
-    }
+    undisturbed(|| {
+        let nodes = cluster::<3>(&[]);
+        for round in 0..12 {
+            let [node, other] = [&nodes[round % 3], &nodes[(round + 1) % 3]];
+            let mut stream = Stream::open(node, "/events");
+            let mut browser = Browser::new();
+            browser.ok(other, "/set?k=a&v=1");
+            let session = key(&mut browser, other);
+            assert_eq!(stream.next_of(&session)["kind"], "created");
+        }
+    });
 }
 
 /// A server that is away delays a stream, and the loss is announced when it is back.

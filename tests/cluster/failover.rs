@@ -9,36 +9,38 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use crate::common::{Start, cluster};
+use crate::common::{Start, cluster, undisturbed};
 
 /// K-01, small: users on both nodes, one of which dies by `kill -9` in mid-run.
 #[test]
 fn k6_loses_nothing_when_nodes_are_killed_under_it() {
-    let [mut n1, n2] = cluster(&[]);
-    let nodes = format!("http://{},http://{}", n1.http, n2.http);
-    let k6 = k6(&[("NODES", &nodes), ("DURATION", "8s"), ("VUS", "10")]);
-    sleep(Duration::from_secs(3));
-    n1.kill();
-    let report = finish(k6);
-    assert!(report.passed, "{}", report.text);
-    for line in [
-        "lost sessions",
-        "lost increments",
-        "doubled increments",
-        "foreign data",
-    ] {
-        assert_eq!(report.number(line), 0, "{}", report.text);
-    }
-    assert!(
-        report.number("acknowledged increments") > 100,
-        "{}",
-        report.text
-    );
-    assert!(
-        report.number("failed requests") > 0,
-        "the kill was noticed: {}",
-        report.text
-    );
+    undisturbed(|| {
+        let [mut n1, n2] = cluster(&[]);
+        let nodes = format!("http://{},http://{}", n1.http, n2.http);
+        let k6 = k6(&[("NODES", &nodes), ("DURATION", "8s"), ("VUS", "10")]);
+        sleep(Duration::from_secs(3));
+        n1.kill();
+        let report = finish(k6);
+        assert!(report.passed, "{}", report.text);
+        for line in [
+            "lost sessions",
+            "lost increments",
+            "doubled increments",
+            "foreign data",
+        ] {
+            assert_eq!(report.number(line), 0, "{}", report.text);
+        }
+        assert!(
+            report.number("acknowledged increments") > 100,
+            "{}",
+            report.text
+        );
+        assert!(
+            report.number("failed requests") > 0,
+            "the kill was noticed: {}",
+            report.text
+        );
+    });
 }
 
 /// Nodes that share nothing lose a session with every change of nodes.

@@ -1,6 +1,6 @@
 //! Log lines of nodes, as an operator reads them.
 
-use crate::common::{Browser, Node, cluster, eventually, meet};
+use crate::common::{Browser, Node, cluster, eventually, meet, undisturbed};
 
 /// The lines of a node's log with these words.
 fn lines(node: &Node, words: &str) -> Vec<String> {
@@ -11,58 +11,60 @@ fn lines(node: &Node, words: &str) -> Vec<String> {
 
 #[test]
 fn a_node_logs_its_settings_and_the_death_of_a_member_with_its_cause() {
-    let [n1, n2, mut n3] = cluster(&["--copies", "2"]);
-    meet(&[&n1, &n2, &n3]);
-    let start = lines(&n1, "starting a replicated node");
-    assert_eq!(start.len(), 1, "{start:?}");
-    for field in [
-        "node=node1",
-        "cluster=",
-        "address=127.0.0.1:",
-        "secret=",
-        "copies=",
-        "ack=",
-        "version=",
-    ] {
-        assert!(start[0].contains(field), "{field} is missing: {start:?}");
-    }
-    for _ in 0..30 {
-        Browser::new().ok(&n3, "/set?k=a&v=1");
-    }
+    undisturbed(|| {
+        let [n1, n2, mut n3] = cluster(&["--copies", "2"]);
+        meet(&[&n1, &n2, &n3]);
+        let start = lines(&n1, "starting a replicated node");
+        assert_eq!(start.len(), 1, "{start:?}");
+        for field in [
+            "node=node1",
+            "cluster=",
+            "address=127.0.0.1:",
+            "secret=",
+            "copies=",
+            "ack=",
+            "version=",
+        ] {
+            assert!(start[0].contains(field), "{field} is missing: {start:?}");
+        }
+        for _ in 0..30 {
+            Browser::new().ok(&n3, "/set?k=a&v=1");
+        }
 
-    n3.kill();
-    let mut refused = 0;
-    for node in [&n1, &n2] {
-        eventually("redundancy is restored", || {
-            !lines(node, "redundancy restored").is_empty()
-        });
-        let down = lines(node, "a member is down");
-        assert_eq!(down.len(), 1, "{down:?}");
-        assert!(
-            down[0].contains("WARN")
-                && down[0].contains("node=node3")
-                && down[0].contains("cause="),
-            "{down:?}"
-        );
-        refused += usize::from(down[0].contains("cause=\"connection refused\""));
-        let restored = lines(node, "redundancy restored");
-        assert!(
-            restored[0].contains("INFO") && restored[0].contains("elapsed_ms="),
-            "{restored:?}"
-        );
-        let copied = lines(node, "copying the sessions that lack copies");
-        let sessions = |line: &str| {
-            let (_, rest) = line.split_once("sessions=").expect("a number of sessions");
-            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-            digits
-                .and_then(|n| n.parse::<u32>().ok())
-                .expect("a number")
-        };
-        assert!((1..=30).contains(&sessions(&copied[0])), "{copied:?}");
-        assert_eq!(sessions(&copied[0]), sessions(&restored[0]));
-    }
-    // The node that detects it first informs the other, which may not have tried to connect.
-    assert!(refused > 0, "no node logs the cause");
+        n3.kill();
+        let mut refused = 0;
+        for node in [&n1, &n2] {
+            eventually("redundancy is restored", || {
+                !lines(node, "redundancy restored").is_empty()
+            });
+            let down = lines(node, "a member is down");
+            assert_eq!(down.len(), 1, "{down:?}");
+            assert!(
+                down[0].contains("WARN")
+                    && down[0].contains("node=node3")
+                    && down[0].contains("cause="),
+                "{down:?}"
+            );
+            refused += usize::from(down[0].contains("cause=\"connection refused\""));
+            let restored = lines(node, "redundancy restored");
+            assert!(
+                restored[0].contains("INFO") && restored[0].contains("elapsed_ms="),
+                "{restored:?}"
+            );
+            let copied = lines(node, "copying the sessions that lack copies");
+            let sessions = |line: &str| {
+                let (_, rest) = line.split_once("sessions=").expect("a number of sessions");
+                let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+                digits
+                    .and_then(|n| n.parse::<u32>().ok())
+                    .expect("a number")
+            };
+            assert!((1..=30).contains(&sessions(&copied[0])), "{copied:?}");
+            assert_eq!(sessions(&copied[0]), sessions(&restored[0]));
+        }
+        // The node that detects it first informs the other, which may not have tried to connect.
+        assert!(refused > 0, "no node logs the cause");
+    });
 }
 
 #[test]

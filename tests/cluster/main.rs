@@ -11,3 +11,4 @@ mod flood;
 mod logs;
 mod namespaces;
 mod playground;
+mod undisturbed;

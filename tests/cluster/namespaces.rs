@@ -11,11 +11,12 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use crate::common::namespace::{self, Secret, is_isolated, run, start};
-use crate::common::{Browser, Node, Start, eventually, meet, until};
+use crate::common::{Browser, Node, Start, eventually, meet, undisturbed};
+use crate::failures::SetOnDrop;
 use socket2::Socket;
 
 /// Namespaces `node1`, `node2`, … on one switch.
@@ -84,22 +85,24 @@ fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
         return;
     }
     network(2);
-    let secret = Secret::new();
-    let [one, two] = [1, 2].map(|i| {
-        let start = start(i, &secret).args(&["--cluster-listen", "0.0.0.0:4000"]);
-        start
-            .args(&["--peer", &format!("10.2.0.{}:4000", 3 - i)])
-            .start()
+    undisturbed(|| {
+        let secret = Secret::new();
+        let [one, two] = [1, 2].map(|i| {
+            let start = start(i, &secret).args(&["--cluster-listen", "0.0.0.0:4000"]);
+            start
+                .args(&["--peer", &format!("10.2.0.{}:4000", 3 - i)])
+                .start()
+        });
+        meet(&[&one, &two]);
+        let members = one.cluster()["members"].clone();
+        let addresses: Vec<_> = members
+            .as_array()
+            .expect("an array")
+            .iter()
+            .map(|member| member["address"].as_str().expect("text").to_owned())
+            .collect();
+        assert_eq!(addresses, ["10.2.0.1:4000", "10.2.0.2:4000"]);
     });
-    meet(&[&one, &two]);
-    let members = one.cluster()["members"].clone();
-    let addresses: Vec<_> = members
-        .as_array()
-        .expect("an array")
-        .iter()
-        .map(|member| member["address"].as_str().expect("text").to_owned())
-        .collect();
-    assert_eq!(addresses, ["10.2.0.1:4000", "10.2.0.2:4000"]);
 }
 
 /// G-01, G-03: what comes too fast is dropped before it costs much, and joining goes on.
@@ -109,38 +112,42 @@ fn a_flood_of_datagrams_costs_little_and_keeps_no_node_out() {
         return;
     }
     run("ip link set lo up");
-    let secret = Secret::new();
-    let start = |i: usize| {
-        Start::default()
-            .args(&["--store", "replicated", "--route", &format!("node{i}")])
-            .args(&["--secret-file", secret.path(), "--multicast"])
-    };
-    let one = start(1).ready();
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let flood = scope.spawn(|| {
-            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
-            let socket = Socket::from(socket);
-            let through = socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST);
-            through.expect("an interface can be chosen");
-            let socket = UdpSocket::from(socket);
-            let mut sent = 0_u64;
-            while !stop.load(Relaxed) {
-                sent += u64::from(socket.send_to(&[0x5a; 59], "228.0.0.4:45564").is_ok());
-            }
-            sent
+    undisturbed(|| {
+        let secret = Secret::new();
+        let start = |i: usize| {
+            Start::default()
+                .args(&["--store", "replicated", "--route", &format!("node{i}")])
+                .args(&["--secret-file", secret.path(), "--multicast"])
+        };
+        let one = start(1).ready();
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let _end = SetOnDrop(&stop);
+            let flood = scope.spawn(|| {
+                let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+                let socket = Socket::from(socket);
+                let through = socket.set_multicast_if_v4(&Ipv4Addr::LOCALHOST);
+                through.expect("an interface can be chosen");
+                let socket = UdpSocket::from(socket);
+                let mut sent = 0_u64;
+                while !stop.load(Relaxed) {
+                    sent += u64::from(socket.send_to(&[0x5a; 59], "228.0.0.4:45564").is_ok());
+                }
+                sent
+            });
+            let (began, before) = (Instant::now(), one.cpu_time());
+            sleep(Duration::from_secs(2));
+            // On a busy machine, more time has passed than that.
+            let (took, cost) = (began.elapsed(), one.cpu_time() - before);
+            let mut browser = Browser::new();
+            browser.ok(&one, "/set?k=a&v=1");
+            let two = start(2).start();
+            meet(&[&one, &two]);
+            stop.store(true, Relaxed);
+            let sent = flood.join().expect("it does not panic");
+            println!("{sent} datagrams; they took {cost:?} of {took:?}");
+            assert!(sent > 10_000, "it was a flood");
+            assert!(cost < took.mul_f32(0.4), "{cost:?} of {took:?}");
         });
-        let (began, before) = (Instant::now(), one.cpu_time());
-        until(began + Duration::from_secs(2));
-        let cost = one.cpu_time() - before;
-        let mut browser = Browser::new();
-        browser.ok(&one, "/set?k=a&v=1");
-        let two = start(2).start();
-        meet(&[&one, &two]);
-        stop.store(true, Relaxed);
-        let sent = flood.join().expect("it does not panic");
-        println!("{sent} datagrams; they took {cost:?} of two seconds");
-        assert!(sent > 10_000, "it was a flood");
-        assert!(cost < Duration::from_millis(800), "{cost:?} of two seconds");
     });
 }

@@ -9,11 +9,16 @@
 mod browser;
 pub(crate) mod namespace;
 mod node;
+pub(crate) mod ports;
 pub(crate) mod redis;
+mod repeat;
 mod scratch;
 pub(crate) mod stream;
+mod undisturbed;
 
 use std::env;
+use std::iter;
+use std::mem;
 use std::ops::Range;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,6 +26,7 @@ use std::time::{Duration, Instant};
 pub(crate) use browser::{Browser, Reply};
 pub(crate) use node::{Node, Start, cluster, cluster_starts, example, meet};
 pub(crate) use scratch::Scratch;
+pub(crate) use undisturbed::undisturbed;
 
 /// Polls until `condition` holds; panics with `what` if it does not within [`PATIENCE`].
 pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
@@ -40,6 +46,42 @@ pub(crate) fn within(limit: Duration, what: &str, mut condition: impl FnMut() ->
         assert!(!is_late, "not within {limit:?}: {what}");
         sleep(POLL);
     }
+}
+
+/// Repeats a round whose steps a busy machine has delayed: it returns `None` then.
+pub(crate) fn in_time<T>(round: impl FnMut() -> Option<T>) -> T {
+    let mut rounds = iter::repeat_with(round).take(ROUNDS);
+    rounds
+        .find_map(|done| done)
+        .expect("one of them is in time")
+}
+
+/// Gives a session an idle timeout at one node, and reads it so many times, at one of some nodes
+/// after the other, at intervals that are shorter. Returns the time of the last access; or `None`
+/// if the session has ended because the machine has delayed an access for longer than the timeout.
+pub(crate) fn read_at_intervals(
+    browser: &mut Browser,
+    set_at: &Node,
+    nodes: &[&Node],
+    idle: Duration,
+    interval: Duration,
+    times: u32,
+) -> Option<Instant> {
+    // The timeout begins when an access arrives, which is after it was sent.
+    let mut sent = Instant::now();
+    browser.ok(set_at, &format!("/ttl?s={}", idle.as_secs()));
+    let start = Instant::now();
+    for turn in 1..=times {
+        until(start + turn * interval);
+        let before = mem::replace(&mut sent, Instant::now());
+        let node = nodes[turn as usize % nodes.len()];
+        if browser.ok(node, "/info")["session"] == false {
+            let time = before.elapsed();
+            assert!(time > idle, "it has ended {time:?} after an access");
+            return None;
+        }
+    }
+    Some(sent)
 }
 
 /// Waits until a point in time: for cases whose steps are *after that many milliseconds*.
@@ -77,3 +119,6 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 const SLOTS: usize = 6;
+
+/// More than the rounds in a row that a machine delays which runs tests at all.
+const ROUNDS: usize = 30;

@@ -3,16 +3,18 @@
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
-use std::thread;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::ports::reserve;
+use super::undisturbed::{Record, look_for_pauses};
 use super::{Browser, PATIENCE, eventually, first_port, redis};
 
 /// The configuration of a node to start.
@@ -31,7 +33,9 @@ pub(crate) struct Node {
     start: Start,
     /// The address on which it serves HTTP.
     pub(crate) http: SocketAddr,
-    log: Arc<Mutex<String>>,
+    record: Arc<Record>,
+    /// The thread that reads its log.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Start {
@@ -133,7 +137,7 @@ impl Start {
         command
             .args(["--listen", &format!("{ip}:0")])
             .args(&self.args)
-            .env("RUST_LOG", self.log.as_deref().unwrap_or("info"))
+            .env("RUST_LOG", self.log.as_deref().unwrap_or(LOG))
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -152,8 +156,9 @@ impl Start {
 impl Node {
     fn start(start: Start) -> Self {
         let mut child = start.command().spawn().expect("the playground starts");
-        let log = Arc::new(Mutex::new(String::new()));
-        keep(child.stderr.take().expect("stderr is piped"), log.clone());
+        let record = Record::of(start.value("--cluster-listen"));
+        let stderr = child.stderr.take().expect("stderr is piped");
+        let reader = Some(keep(stderr, record.clone()));
         let (sender, listening) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
         thread::spawn(move || {
@@ -167,7 +172,8 @@ impl Node {
             child,
             start,
             http: ([127, 0, 0, 1], 0).into(),
-            log,
+            record,
+            reader,
         };
         node.http = match listening.recv_timeout(PATIENCE) {
             Ok(address) => address.expect("it prints an address"),
@@ -178,7 +184,7 @@ impl Node {
 
     /// Everything that the process has logged so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().expect("no reader panics").clone()
+        self.record.log()
     }
 
     /// Waits until the process has logged this text: a line takes some time to arrive.
@@ -240,10 +246,12 @@ impl Node {
         self.start.value("--copies")?.parse().ok()
     }
 
-    /// `kill -9`; the process has ended when this returns.
+    /// `kill -9`; the process has ended when this returns, and its log is complete.
     pub(crate) fn kill(&mut self) {
+        self.record.is_ended.store(true, Relaxed);
         self.child.kill().expect("a child can be killed");
         self.child.wait().expect("a child can be waited for");
+        self.read_all();
     }
 
     /// Asks the process to end, and waits for its orderly end.
@@ -253,17 +261,32 @@ impl Node {
         assert!(status.success(), "{status}; its log:\n{}", self.log());
     }
 
+    /// Waits until the process has ended; its log is complete then.
     pub(crate) fn wait_end(&mut self) -> ExitStatus {
+        self.record.is_ended.store(true, Relaxed);
         let mut status = None;
         eventually("the process ends", || {
             status = self.child.try_wait().expect("a child can be asked");
             status.is_some()
         });
+        self.read_all();
         status.expect("it has ended")
     }
 
-    /// Sends `TERM`, `STOP` or `CONT`.
+    /// Waits until the log of a process that has ended was read to its end.
+    fn read_all(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("reading does not panic");
+        }
+    }
+
+    /// Sends `TERM`, `KILL`, `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
+        let cause = match name {
+            "STOP" | "CONT" => &self.record.is_suspended,
+            _ => &self.record.is_ended,
+        };
+        cause.store(true, Relaxed);
         let sent = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(self.pid())
@@ -328,6 +351,10 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
+        if thread::panicking() {
+            look_for_pauses();
+        }
+        self.record.is_ended.store(true, Relaxed);
         // It may have ended already; then there is nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -344,14 +371,14 @@ impl fmt::Debug for Node {
 }
 
 /// Collects what a process writes until it ends.
-fn keep(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+fn keep(from: impl Read + Send + 'static, record: Arc<Record>) -> JoinHandle<()> {
     thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {
-            let mut log = into.lock().expect("no reader panics");
+            let mut log = record.log.lock().expect("no reader panics");
             log.push_str(&line);
             log.push('\n');
         }
-    });
+    })
 }
 
 /// A cluster of nodes `node1`, `node2`, … that are all ready and connected.
@@ -403,9 +430,9 @@ fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = first_port(&PORTS, PORTS_PER_PROCESS);
     loop {
-        let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = start + usize::from(NEXT.fetch_add(1, Relaxed));
         let port = PORTS.start + (offset % PORTS.len()) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if reserve(port) {
             return port;
         }
     }
@@ -471,6 +498,10 @@ fn libfaketime() -> PathBuf {
         .find_map(in_folder)
         .expect("libfaketime is needed: apt-get install faketime")
 }
+
+/// What is logged unless a test needs something else: the playground logs at `debug` when slow
+/// requests begin.
+const LOG: &str = "info,playground=debug";
 
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 const PORTS_PER_PROCESS: usize = 40;

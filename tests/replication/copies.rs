@@ -6,6 +6,7 @@ use distributable::{Copies, ReplicatedStore, Root, SessionStore, StoreErrorKind}
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::log::undisturbed;
 use super::{PATIENCE, cluster_of, create, describe, eventually, read, reads, settled, write};
 
 fn two() -> Copies {
@@ -26,53 +27,61 @@ async fn spread(nodes: &[&ReplicatedStore], sessions: usize) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn nodes_that_keep_some_of_the_sessions_keep_the_contract_of_stores() {
-    let [one, two, _three, _four] = cluster_of(FOUR, two()).await;
-    conformance(one, two).await;
+#[test]
+fn nodes_that_keep_some_of_the_sessions_keep_the_contract_of_stores() {
+    undisturbed(4, async || {
+        let [one, two, _three, _four] = cluster_of(FOUR, two()).await;
+        conformance(one, two).await;
+    });
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_single_copy_keeps_the_contract_of_stores() {
-    let copies = Copies::Count(1.try_into().unwrap());
-    let [one, two, _three] = cluster_of(["node1", "node2", "node3"], copies).await;
-    conformance(one, two).await;
+#[test]
+fn a_single_copy_keeps_the_contract_of_stores() {
+    undisturbed(4, async || {
+        let copies = Copies::Count(1.try_into().unwrap());
+        let [one, two, _three] = cluster_of(["node1", "node2", "node3"], copies).await;
+        conformance(one, two).await;
+    });
 }
 
-#[tokio::test]
-async fn a_session_lives_on_two_nodes_and_is_read_and_written_on_all() {
-    let nodes = cluster_of(FOUR, two()).await;
-    let mut keys = Vec::new();
-    for number in 0..40 {
-        keys.push(create(&nodes[number % 4], "first").await);
-    }
-    spread(&nodes.each_ref(), 40).await;
-    for (number, key) in keys.iter().enumerate() {
-        let writer = &nodes[(number + 1) % 4];
-        let base = writer.load(key, None).await.unwrap().into_live();
-        let outcome = writer.commit(key, base.as_ref(), write("second")).await;
-        assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
-        for node in &nodes {
-            assert_eq!(read(node, key).await.unwrap().as_deref(), Some("second"));
+#[test]
+fn a_session_lives_on_two_nodes_and_is_read_and_written_on_all() {
+    undisturbed(1, async || {
+        let nodes = cluster_of(FOUR, two()).await;
+        let mut keys = Vec::new();
+        for number in 0..40 {
+            keys.push(create(&nodes[number % 4], "first").await);
         }
-    }
-    spread(&nodes.each_ref(), 40).await;
+        spread(&nodes.each_ref(), 40).await;
+        for (number, key) in keys.iter().enumerate() {
+            let writer = &nodes[(number + 1) % 4];
+            let base = writer.load(key, None).await.unwrap().into_live();
+            let outcome = writer.commit(key, base.as_ref(), write("second")).await;
+            assert!(matches!(outcome.unwrap(), Outcome::Committed(_)));
+            for node in &nodes {
+                assert_eq!(read(node, key).await.unwrap().as_deref(), Some("second"));
+            }
+        }
+        spread(&nodes.each_ref(), 40).await;
+    });
 }
 
-#[tokio::test]
-async fn what_is_ended_anywhere_has_ended_everywhere() {
-    let nodes = cluster_of(FOUR, two()).await;
-    for ender in &nodes {
-        let key = create(&nodes[0], "here").await;
-        let base = ender.load(&key, None).await.unwrap().into_live();
-        assert!(ender.delete(&key).await.unwrap());
-        assert!(!ender.delete(&key).await.unwrap());
-        for node in &nodes {
-            assert_eq!(read(node, &key).await.unwrap(), None);
-            let outcome = node.commit(&key, base.as_ref(), write("late")).await;
-            assert_eq!(outcome.unwrap(), Outcome::Gone);
+#[test]
+fn what_is_ended_anywhere_has_ended_everywhere() {
+    undisturbed(1, async || {
+        let nodes = cluster_of(FOUR, two()).await;
+        for ender in &nodes {
+            let key = create(&nodes[0], "here").await;
+            let base = ender.load(&key, None).await.unwrap().into_live();
+            assert!(ender.delete(&key).await.unwrap());
+            assert!(!ender.delete(&key).await.unwrap());
+            for node in &nodes {
+                assert_eq!(read(node, &key).await.unwrap(), None);
+                let outcome = node.commit(&key, base.as_ref(), write("late")).await;
+                assert_eq!(outcome.unwrap(), Outcome::Gone);
+            }
         }
-    }
+    });
 }
 
 #[tokio::test]
@@ -87,67 +96,73 @@ async fn every_node_names_the_same_owner_who_is_the_one_that_drew_the_id() {
 }
 
 /// Case 54: one node after the other crashes, with time to make new copies in between.
-#[tokio::test]
-async fn a_chain_of_deaths_loses_nothing() {
-    let [one, two, three, four] = cluster_of(FOUR, two()).await;
-    let mut keys = Vec::new();
-    for node in [&one, &two, &three, &four] {
-        for _ in 0..10 {
-            keys.push(create(node, "kept").await);
+#[test]
+fn a_chain_of_deaths_loses_nothing() {
+    undisturbed(1, async || {
+        let [one, two, three, four] = cluster_of(FOUR, two()).await;
+        let mut keys = Vec::new();
+        for node in [&one, &two, &three, &four] {
+            for _ in 0..10 {
+                keys.push(create(node, "kept").await);
+            }
         }
-    }
-    drop(two);
-    spread(&[&one, &three, &four], 40).await;
-    drop(one);
-    spread(&[&three, &four], 40).await;
-    drop(four);
-    settled(&three, 1).await;
-    for key in &keys {
-        assert_eq!(read(&three, key).await.unwrap().as_deref(), Some("kept"));
-    }
+        drop(two);
+        spread(&[&one, &three, &four], 40).await;
+        drop(one);
+        spread(&[&three, &four], 40).await;
+        drop(four);
+        settled(&three, 1).await;
+        for key in &keys {
+            assert_eq!(read(&three, key).await.unwrap().as_deref(), Some("kept"));
+        }
+    });
 }
 
 /// Case 52: there are no requests while all four nodes are replaced.
-#[tokio::test]
-async fn a_silent_rolling_restart_loses_nothing() {
-    let mut nodes: Vec<_> = cluster_of(FOUR, two()).await.into();
-    let mut keys = Vec::new();
-    for number in 0..200 {
-        keys.push(create(&nodes[number % 4], "kept").await);
-    }
-    for name in FOUR {
-        let leaving = nodes.remove(0);
-        let report = leaving.drain().await;
-        assert!(report.complete, "{report:?}");
-        let peers: Vec<_> = nodes.iter().map(ReplicatedStore::local_addr).collect();
-        let back = describe(name, &peers).copies(two()).start().await.unwrap();
-        timeout(PATIENCE, back.ready()).await.unwrap();
-        nodes.push(back);
-    }
-    let nodes: Vec<_> = nodes.iter().collect();
-    spread(&nodes, 200).await;
-    for (number, key) in keys.iter().enumerate() {
-        reads(nodes[number % 4], key, Some("kept")).await;
-    }
+#[test]
+fn a_silent_rolling_restart_loses_nothing() {
+    undisturbed(1, async || {
+        let mut nodes: Vec<_> = cluster_of(FOUR, two()).await.into();
+        let mut keys = Vec::new();
+        for number in 0..200 {
+            keys.push(create(&nodes[number % 4], "kept").await);
+        }
+        for name in FOUR {
+            let leaving = nodes.remove(0);
+            let report = leaving.drain().await;
+            assert!(report.complete, "{report:?}");
+            let peers: Vec<_> = nodes.iter().map(ReplicatedStore::local_addr).collect();
+            let back = describe(name, &peers).copies(two()).start().await.unwrap();
+            timeout(PATIENCE, back.ready()).await.unwrap();
+            nodes.push(back);
+        }
+        let nodes: Vec<_> = nodes.iter().collect();
+        spread(&nodes, 200).await;
+        for (number, key) in keys.iter().enumerate() {
+            reads(nodes[number % 4], key, Some("kept")).await;
+        }
+    });
 }
 
 /// 60 (i).
-#[tokio::test]
-async fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
-    let [one, two, three] = cluster_of(["node1", "node2", "node3"], two()).await;
-    let old = create(&one, "old").await;
-    one.start_draining();
-    assert!(!one.is_ready());
-    eventually("everything is elsewhere", || one.status().sessions == 0).await;
-    let new = create(&one, "new").await;
-    assert_eq!(read(&one, &old).await.unwrap().as_deref(), Some("old"));
-    assert_eq!(read(&one, &new).await.unwrap().as_deref(), Some("new"));
-    assert_eq!(one.status().sessions, 0);
-    spread(&[&two, &three], 2).await;
-    assert!(one.drain().await.complete);
-    for key in [old, new] {
-        assert!(read(&two, &key).await.unwrap().is_some());
-    }
+#[test]
+fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
+    undisturbed(1, async || {
+        let [one, two, three] = cluster_of(["node1", "node2", "node3"], two()).await;
+        let old = create(&one, "old").await;
+        one.start_draining();
+        assert!(!one.is_ready());
+        eventually("everything is elsewhere", || one.status().sessions == 0).await;
+        let new = create(&one, "new").await;
+        assert_eq!(read(&one, &old).await.unwrap().as_deref(), Some("old"));
+        assert_eq!(read(&one, &new).await.unwrap().as_deref(), Some("new"));
+        assert_eq!(one.status().sessions, 0);
+        spread(&[&two, &three], 2).await;
+        assert!(one.drain().await.complete);
+        for key in [old, new] {
+            assert!(read(&two, &key).await.unwrap().is_some());
+        }
+    });
 }
 
 /// Counts up as `Session::update` does: compare, set, and again after a conflict.
@@ -169,26 +184,28 @@ async fn count_up(node: &ReplicatedStore, key: &Root) {
 }
 
 /// Case A-07 across nodes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn atomic_updates_from_all_nodes_at_once_count_exactly() {
-    let nodes = cluster_of(FOUR, two()).await;
-    let key = create(&nodes[0], "counted").await;
-    let mut tasks = JoinSet::new();
-    for node in &nodes {
-        for _ in 0..5 {
-            let node = node.clone();
-            tasks.spawn(async move {
-                for _ in 0..10 {
-                    count_up(&node, &key).await;
-                }
-            });
+#[test]
+fn atomic_updates_from_all_nodes_at_once_count_exactly() {
+    undisturbed(4, async || {
+        let nodes = cluster_of(FOUR, two()).await;
+        let key = create(&nodes[0], "counted").await;
+        let mut tasks = JoinSet::new();
+        for node in &nodes {
+            for _ in 0..5 {
+                let node = node.clone();
+                tasks.spawn(async move {
+                    for _ in 0..10 {
+                        count_up(&node, &key).await;
+                    }
+                });
+            }
         }
-    }
-    timeout(PATIENCE, tasks.join_all()).await.unwrap();
-    for node in &nodes {
-        let record = node.load(&key, None).await.unwrap().into_live().unwrap();
-        assert_eq!(record.get("n"), Some(&Value::from_bytes(b"200".as_slice())));
-    }
+        timeout(PATIENCE, tasks.join_all()).await.unwrap();
+        for node in &nodes {
+            let record = node.load(&key, None).await.unwrap().into_live().unwrap();
+            assert_eq!(record.get("n"), Some(&Value::from_bytes(b"200".as_slice())));
+        }
+    });
 }
 
 ///
@@ -211,26 +228,28 @@ async fn nodes_that_keep_other_numbers_of_copies_do_not_mix() {
 
 /// 54, K-02. As many nodes as keep a session have vanished: no node can distinguish a session that
 /// was lost from one that has ended.
-#[tokio::test]
-async fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {
-    let [one, two, three, four] = cluster_of(FOUR, two()).await;
-    let ended = create(&one, "ended").await;
-    one.delete(&ended).await.unwrap();
-    let unknown = one.new_id().key();
-    assert_eq!(read(&one, &unknown).await.unwrap(), None);
-    drop(two);
-    drop(three);
-    settled(&one, 2).await;
-    eventually("both have what there is", || {
-        one.status().complete && four.status().complete
-    })
-    .await;
-    // Its tombstone is where its id was drawn.
-    assert_eq!(read(&one, &ended).await.unwrap(), None);
-    for node in [&one, &four] {
-        let error = read(node, &unknown).await.unwrap_err();
-        assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
-    }
-    let key = create(&one, "new").await;
-    assert_eq!(read(&four, &key).await.unwrap().as_deref(), Some("new"));
+#[test]
+fn an_unknown_session_is_an_error_while_it_may_have_been_lost() {
+    undisturbed(1, async || {
+        let [one, two, three, four] = cluster_of(FOUR, two()).await;
+        let ended = create(&one, "ended").await;
+        one.delete(&ended).await.unwrap();
+        let unknown = one.new_id().key();
+        assert_eq!(read(&one, &unknown).await.unwrap(), None);
+        drop(two);
+        drop(three);
+        settled(&one, 2).await;
+        eventually("both have what there is", || {
+            one.status().complete && four.status().complete
+        })
+        .await;
+        // Its tombstone is where its id was drawn.
+        assert_eq!(read(&one, &ended).await.unwrap(), None);
+        for node in [&one, &four] {
+            let error = read(node, &unknown).await.unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable, "{error}");
+        }
+        let key = create(&one, "new").await;
+        assert_eq!(read(&four, &key).await.unwrap().as_deref(), Some("new"));
+    });
 }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 
+use super::log::undisturbed;
 use super::{PATIENCE, cluster, create, describe, eventually, node, read, settled};
 
 async fn connect(store: &ReplicatedStore) -> TcpStream {
@@ -63,33 +64,35 @@ async fn answer(stream: &mut TcpStream) -> Answer {
 }
 
 /// N-02, N-04, N-07.
-#[tokio::test]
-async fn garbage_is_turned_away_and_disturbs_no_node() {
-    let [one, two] = cluster(["node1", "node2"]).await;
-    let garbage: [&[u8]; 8] = [
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-        b"SSH-2.0-OpenSSH_9.6\r\n",
-        b"*1\r\n$4\r\nPING\r\n",
-        &[0xff; 64],
-        // A length just over what unknown clients may send, and the largest.
-        &[0, 0, 0x10, 1],
-        &[0xff, 0xff, 0xff, 0xff],
-        // A short frame with nonsense in it.
-        &[0, 0, 0, 4, 1, 2, 3, 4],
-    ];
-    let before = one.status().rejected_connections;
-    for bytes in garbage {
-        let mut stream = connect(&one).await;
-        stream.write_all(bytes).await.unwrap();
-        assert!(is_closed(&mut stream).await, "{bytes:?}");
-    }
-    let rejected = one.status().rejected_connections - before;
-    assert_eq!(rejected, garbage.len() as u64);
+#[test]
+fn garbage_is_turned_away_and_disturbs_no_node() {
+    undisturbed(1, async || {
+        let [one, two] = cluster(["node1", "node2"]).await;
+        let garbage: [&[u8]; 8] = [
+            b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+            b"SSH-2.0-OpenSSH_9.6\r\n",
+            b"*1\r\n$4\r\nPING\r\n",
+            &[0xff; 64],
+            // A length just over what unknown clients may send, and the largest.
+            &[0, 0, 0x10, 1],
+            &[0xff, 0xff, 0xff, 0xff],
+            // A short frame with nonsense in it.
+            &[0, 0, 0, 4, 1, 2, 3, 4],
+        ];
+        let before = one.status().rejected_connections;
+        for bytes in garbage {
+            let mut stream = connect(&one).await;
+            stream.write_all(bytes).await.unwrap();
+            assert!(is_closed(&mut stream).await, "{bytes:?}");
+        }
+        let rejected = one.status().rejected_connections - before;
+        assert_eq!(rejected, garbage.len() as u64);
 
-    let key = create(&one, "still").await;
-    assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("still"));
-    assert_eq!(one.status().members.len(), 2);
+        let key = create(&one, "still").await;
+        assert_eq!(read(&two, &key).await.unwrap().as_deref(), Some("still"));
+        assert_eq!(one.status().members.len(), 2);
+    });
 }
 
 #[tokio::test]
@@ -149,27 +152,29 @@ async fn a_handshake_that_is_cut_off_is_nothing() {
 }
 
 /// N-08.
-#[tokio::test]
-async fn a_node_that_may_not_join_receives_the_reason() {
-    let (one, own) = handshake("distributable", "node1").await;
-    let (_other, elsewhere) = handshake("other", "node2").await;
-    let (_double, double) = handshake("distributable", "node1").await;
-    let (_two, proper) = handshake("distributable", "node2").await;
-    let mut later = proper.clone();
-    // After the length and eight bytes of magic: the versions that it speaks.
-    later[12..14].copy_from_slice(&[3, 100]);
-    let cases = [
-        (later, Answer::Refused(0)),
-        (elsewhere, Answer::Refused(1)),
-        (own, Answer::Refused(2)),
-        (double, Answer::Refused(3)),
-        (proper, Answer::Welcome),
-    ];
-    for (hello, expected) in cases {
-        let mut stream = connect(&one).await;
-        stream.write_all(&hello).await.unwrap();
-        assert_eq!(answer(&mut stream).await, expected);
-    }
+#[test]
+fn a_node_that_may_not_join_receives_the_reason() {
+    undisturbed(1, async || {
+        let (one, own) = handshake("distributable", "node1").await;
+        let (_other, elsewhere) = handshake("other", "node2").await;
+        let (_double, double) = handshake("distributable", "node1").await;
+        let (_two, proper) = handshake("distributable", "node2").await;
+        let mut later = proper.clone();
+        // After the length and eight bytes of magic: the versions that it speaks.
+        later[12..14].copy_from_slice(&[3, 100]);
+        let cases = [
+            (later, Answer::Refused(0)),
+            (elsewhere, Answer::Refused(1)),
+            (own, Answer::Refused(2)),
+            (double, Answer::Refused(3)),
+            (proper, Answer::Welcome),
+        ];
+        for (hello, expected) in cases {
+            let mut stream = connect(&one).await;
+            stream.write_all(&hello).await.unwrap();
+            assert_eq!(answer(&mut stream).await, expected);
+        }
+    });
 }
 
 #[tokio::test]
@@ -190,7 +195,7 @@ async fn who_says_nothing_is_turned_away() {
 
 #[tokio::test]
 async fn many_silent_connections_keep_no_node_out() {
-    const ROUNDS: usize = 4;
+    const ROUNDS: usize = 8;
     for _ in 0..ROUNDS {
         let one = node("node1", &[]).await;
         settled(&one, 1).await;

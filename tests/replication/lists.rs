@@ -46,41 +46,45 @@ fn once(keys: &[Root]) -> BTreeMap<Root, usize> {
 }
 
 /// P-01.
-#[tokio::test]
-async fn the_lists_of_all_nodes_have_each_session_once() {
-    for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
-        let nodes = cluster_of(["node1", "node2", "node3"], copies).await;
-        let mut keys = Vec::new();
-        for number in 0..200 {
-            keys.push(create(&nodes[number % 3], "a").await);
-        }
-        // On a busy machine a node may leave and join again meanwhile.
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let mut found = BTreeMap::new();
+#[test]
+fn the_lists_of_all_nodes_have_each_session_once() {
+    undisturbed(1, async || {
+        for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
+            let nodes = cluster_of(["node1", "node2", "node3"], copies).await;
+            let mut keys = Vec::new();
+            for number in 0..200 {
+                keys.push(create(&nodes[number % 3], "a").await);
+            }
+            // On a busy machine a node may leave and join again meanwhile.
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let mut found = BTreeMap::new();
+                for node in &nodes {
+                    walk(node, Scope::Node, &mut found).await.unwrap();
+                }
+                if found == once(&keys) {
+                    break;
+                }
+                assert!(Instant::now() < deadline, "{found:?}");
+            }
             for node in &nodes {
-                walk(node, Scope::Node, &mut found).await.unwrap();
+                let mut found = BTreeMap::new();
+                walk(node, Scope::Cluster, &mut found).await.unwrap();
+                assert_eq!(found, once(&keys), "{copies:?}");
             }
-            if found == once(&keys) {
-                break;
-            }
-            assert!(Instant::now() < deadline, "{found:?}");
         }
-        for node in &nodes {
-            let mut found = BTreeMap::new();
-            walk(node, Scope::Cluster, &mut found).await.unwrap();
-            assert_eq!(found, once(&keys), "{copies:?}");
-        }
-    }
+    });
 }
 
 /// P-01: sessions come and go, and a node leaves, between two pages.
-#[tokio::test]
-async fn a_list_of_the_cluster_goes_on_when_a_node_leaves() {
-    for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
-        let nodes = cluster_of(["node1", "node2", "node3"], copies).await;
-        goes_on_without_a_node(nodes).await;
-    }
+#[test]
+fn a_list_of_the_cluster_goes_on_when_a_node_leaves() {
+    undisturbed(1, async || {
+        for copies in [Copies::All, Copies::Count(2.try_into().unwrap())] {
+            let nodes = cluster_of(["node1", "node2", "node3"], copies).await;
+            goes_on_without_a_node(nodes).await;
+        }
+    });
 }
 
 async fn goes_on_without_a_node([one, two, three]: [ReplicatedStore; 3]) {
@@ -118,32 +122,34 @@ async fn goes_on_without_a_node([one, two, three]: [ReplicatedStore; 3]) {
 }
 
 /// P-02: a page of a few sessions has them all, and takes no request for each slot.
-#[tokio::test]
-async fn a_page_of_few_sessions_is_not_short() {
-    let copies = Copies::Count(2.try_into().unwrap());
-    let nodes = cluster_of(["node1", "node2", "node3"], copies).await;
-    let mut keys = Vec::new();
-    for number in 0..30 {
-        keys.push(create(&nodes[number % 3], "a").await);
-    }
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        assert!(Instant::now() < deadline, "no page is whole");
-        let Ok(page) = nodes[0].list(Scope::Cluster, None, 1_000).await else {
-            continue;
-        };
-        let found: Vec<_> = page.sessions.iter().map(|info| info.key).collect();
-        if page.next.is_some() {
-            continue;
+#[test]
+fn a_page_of_few_sessions_is_not_short() {
+    undisturbed(1, async || {
+        let copies = Copies::Count(2.try_into().unwrap());
+        let nodes = cluster_of(["node1", "node2", "node3"], copies).await;
+        let mut keys = Vec::new();
+        for number in 0..30 {
+            keys.push(create(&nodes[number % 3], "a").await);
         }
-        assert_eq!(found.len(), keys.len());
-        assert!(keys.iter().all(|key| found.contains(key)));
-        break;
-    }
-    let first = nodes[1].list(Scope::Cluster, None, 10).await.unwrap();
-    assert_eq!(first.sessions.len(), 10);
-    // A cursor is meant for all nodes.
-    let next = nodes[2].list(Scope::Cluster, first.next.as_ref(), 1_000);
-    let next = next.await.unwrap();
-    assert_eq!((next.sessions.len(), next.next), (20, None));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "no page is whole");
+            let Ok(page) = nodes[0].list(Scope::Cluster, None, 1_000).await else {
+                continue;
+            };
+            let found: Vec<_> = page.sessions.iter().map(|info| info.key).collect();
+            if page.next.is_some() {
+                continue;
+            }
+            assert_eq!(found.len(), keys.len());
+            assert!(keys.iter().all(|key| found.contains(key)));
+            break;
+        }
+        let first = nodes[1].list(Scope::Cluster, None, 10).await.unwrap();
+        assert_eq!(first.sessions.len(), 10);
+        // A cursor is meant for all nodes.
+        let next = nodes[2].list(Scope::Cluster, first.next.as_ref(), 1_000);
+        let next = next.await.unwrap();
+        assert_eq!((next.sessions.len(), next.next), (20, None));
+    });
 }

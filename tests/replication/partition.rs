@@ -123,11 +123,9 @@ async fn both_sides_of_a_partition_serve_and_agree_when_it_is_over() {
     }
     settled(&one, 2).await;
     settled(&two, 2).await;
-    assert!(
-        healed.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        healed.elapsed()
-    );
+    let took = healed.elapsed();
+    println!("the nodes met again after {took:?}");
+    assert!(took < MET_WITHIN, "{took:?}");
     for store in [&one, &two] {
         reads(store, &key, Some("before")).await;
         let record = store.load(&key, None).await.unwrap().into_live().unwrap();
@@ -167,3 +165,7 @@ async fn members_do_not_come_and_go_while_one_direction_is_dead() {
     settled(&two, 2).await;
     reads(&two, &key, Some("alone")).await;
 }
+
+/// A quarantine of four seconds, three seconds until the next attempt to reach a member that is
+/// down and two for a handshake without an answer may follow each other, on a busy machine.
+const MET_WITHIN: Duration = Duration::from_secs(30);

@@ -4,6 +4,7 @@ use distributable::session::{Changes, Outcome, Value};
 use distributable::{Copies, ReplicatedStore, Root, SessionStore};
 use tokio::task::JoinSet;
 
+use crate::log::undisturbed;
 use crate::{create, describe, eventually, settled};
 
 async fn cluster(nodes: usize, copies: Copies) -> Vec<ReplicatedStore> {
@@ -76,16 +77,20 @@ async fn leave_little_behind(nodes: Vec<ReplicatedStore>) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_removed_names_leave_little_behind_on_two_nodes() {
-    leave_little_behind(cluster(2, Copies::All).await).await;
+#[test]
+fn thousands_of_removed_names_leave_little_behind_on_two_nodes() {
+    undisturbed(2, async || {
+        leave_little_behind(cluster(2, Copies::All).await).await;
+    });
 }
 
 /// One of them does not hold the session, and has its changes ordered by the owner.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_removed_names_leave_little_behind_on_two_of_three_nodes() {
-    let copies = Copies::Count(2.try_into().unwrap());
-    leave_little_behind(cluster(3, copies).await).await;
+#[test]
+fn thousands_of_removed_names_leave_little_behind_on_two_of_three_nodes() {
+    undisturbed(2, async || {
+        let copies = Copies::Count(2.try_into().unwrap());
+        leave_little_behind(cluster(3, copies).await).await;
+    });
 }
 
 /// Clients, and the attributes that they set and remove in all.

@@ -18,6 +18,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::version::TLS13;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+use super::log::undisturbed;
 use super::replicas::{
     PATIENCE, create, describe, describe_secure, eventually, read, secret, settled,
 };
@@ -78,40 +79,42 @@ fn server_name() -> ServerName<'static> {
     ServerName::try_from(NAME).unwrap()
 }
 
-#[tokio::test]
-async fn nodes_with_certificates_of_one_authority_come_together_and_others_do_not() {
-    let authority = Authority::new();
-    let one = authority.describe("node1").start().await.unwrap();
-    let peer = one.local_addr().to_string();
-    let two = authority
-        .describe("node2")
-        .peer(&peer)
-        .start()
-        .await
-        .unwrap();
-    settled(&one, 2).await;
-    settled(&two, 2).await;
-    let key = create(&two, "there").await;
-    assert_eq!(read(&one, &key).await.unwrap().as_deref(), Some("there"));
+#[test]
+fn nodes_with_certificates_of_one_authority_come_together_and_others_do_not() {
+    undisturbed(1, async || {
+        let authority = Authority::new();
+        let one = authority.describe("node1").start().await.unwrap();
+        let peer = one.local_addr().to_string();
+        let two = authority
+            .describe("node2")
+            .peer(&peer)
+            .start()
+            .await
+            .unwrap();
+        settled(&one, 2).await;
+        settled(&two, 2).await;
+        let key = create(&two, "there").await;
+        assert_eq!(read(&one, &key).await.unwrap().as_deref(), Some("there"));
 
-    let (server, client) = authority.configurations("another.name");
-    let strangers = [
-        Authority::new().describe("stranger"),
-        describe("misnamed").tls(server.into(), client.into(), server_name()),
-        describe_secure("secret", &[]),
-        describe("plain"),
-    ];
-    for (i, stranger) in strangers.into_iter().enumerate() {
-        let before = one.status().rejected_connections;
-        let stranger = stranger.peer(&peer).start().await.unwrap();
-        eventually("it is turned away", || {
-            one.status().rejected_connections > before + 1
-        })
-        .await;
-        assert!(!stranger.is_ready(), "stranger {i}");
-        assert_eq!(stranger.status().members.len(), 1, "stranger {i}");
-        assert_eq!(one.status().members.len(), 2, "stranger {i}");
-    }
+        let (server, client) = authority.configurations("another.name");
+        let strangers = [
+            Authority::new().describe("stranger"),
+            describe("misnamed").tls(server.into(), client.into(), server_name()),
+            describe_secure("secret", &[]),
+            describe("plain"),
+        ];
+        for (i, stranger) in strangers.into_iter().enumerate() {
+            let before = one.status().rejected_connections;
+            let stranger = stranger.peer(&peer).start().await.unwrap();
+            eventually("it is turned away", || {
+                one.status().rejected_connections > before + 1
+            })
+            .await;
+            assert!(!stranger.is_ready(), "stranger {i}");
+            assert_eq!(stranger.status().members.len(), 1, "stranger {i}");
+            assert_eq!(one.status().members.len(), 2, "stranger {i}");
+        }
+    });
 }
 
 /// A configuration that would admit every client.
@@ -192,67 +195,69 @@ async fn member(authority: &Authority, of: &ReplicatedStore) -> TlsStream<TcpStr
 }
 
 /// N-04, N-09: a member that was authenticated may still send invalid bytes.
-#[tokio::test]
-async fn a_member_that_sends_nonsense_loses_its_link_and_changes_nothing() {
-    let authority = Authority::new();
-    let one = authority.describe("node1").start().await.unwrap();
-    let two = authority
-        .describe("node2")
-        .peer(one.local_addr().to_string());
-    let two = two.start().await.unwrap();
-    settled(&one, 2).await;
-    settled(&two, 2).await;
-    let key = create(&two, "kept").await;
-    let ended = create(&two, "ended").await;
-    assert!(two.delete(&ended).await.unwrap());
+#[test]
+fn a_member_that_sends_nonsense_loses_its_link_and_changes_nothing() {
+    undisturbed(1, async || {
+        let authority = Authority::new();
+        let one = authority.describe("node1").start().await.unwrap();
+        let two = authority
+            .describe("node2")
+            .peer(one.local_addr().to_string());
+        let two = two.start().await.unwrap();
+        settled(&one, 2).await;
+        settled(&two, 2).await;
+        let key = create(&two, "kept").await;
+        let ended = create(&two, "ended").await;
+        assert!(two.delete(&ended).await.unwrap());
 
-    let hello = handshake("buggy").await;
-    let before = one.status().rejected_connections;
-    // Instead of a handshake: lengths just over what is taken and the largest, and nonsense.
-    let instead: [&[u8]; 4] = [
-        &[0, 0, 0x10, 1],
-        &[0xff, 0xff, 0xff, 0xff],
-        &[0, 0, 0, 4, 1, 2, 3, 4],
-        b"GET / HTTP/1.1\r\n\r\n",
-    ];
-    for bytes in instead {
-        let mut stream = member(&authority, &one).await;
-        stream.write_all(bytes).await.unwrap();
-        assert_eq!(last_words(&mut stream).await, b"", "{bytes:?}");
-    }
-    // After it.
-    let afterwards: [&[u8]; 6] = [
-        &[0xff; 8],
-        // One more than the longest segment.
-        &[0, 0x10, 0, 1, 0, 0, 0, 0],
-        // No message, one of a later version, and a large one that is longer than any may be.
-        &[0, 0, 0, 0, 0, 0, 0, 0],
-        &[0, 0, 0, 1, 0, 0, 0, 0, 99],
-        &[2, 0, 0, 4, 0, 0, 0, 0, 0x10, 0, 0, 1],
-        // A write of 2^63 copies.
-        &[
-            1, 0, 0, 14, 0, 0, 0, 0, 2, 1, 2, 0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 127,
-        ],
-    ];
-    for bytes in afterwards {
-        let mut stream = member(&authority, &one).await;
-        stream.write_all(&hello).await.unwrap();
-        let length = stream.read_u32().await.unwrap();
-        let mut welcome = vec![0; length as usize];
-        stream.read_exact(&mut welcome).await.unwrap();
-        assert_eq!(welcome[0], 0, "it is let in");
-        stream.write_all(bytes).await.unwrap();
-        let began = Instant::now();
-        assert_eq!(last_words(&mut stream).await, b"", "{bytes:?}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{bytes:?}");
-    }
-    let rejected = one.status().rejected_connections - before;
-    assert_eq!(rejected, (instead.len() + afterwards.len()) as u64);
-    assert_eq!(one.status().members.len(), 2);
-    for node in [&one, &two] {
-        assert_eq!(read(node, &key).await.unwrap().as_deref(), Some("kept"));
-        assert_eq!(read(node, &ended).await.unwrap(), None);
-    }
+        let hello = handshake("buggy").await;
+        let before = one.status().rejected_connections;
+        // Instead of a handshake: lengths just over what is taken and the largest, and nonsense.
+        let instead: [&[u8]; 4] = [
+            &[0, 0, 0x10, 1],
+            &[0xff, 0xff, 0xff, 0xff],
+            &[0, 0, 0, 4, 1, 2, 3, 4],
+            b"GET / HTTP/1.1\r\n\r\n",
+        ];
+        for bytes in instead {
+            let mut stream = member(&authority, &one).await;
+            stream.write_all(bytes).await.unwrap();
+            assert_eq!(last_words(&mut stream).await, b"", "{bytes:?}");
+        }
+        // After it.
+        let afterwards: [&[u8]; 6] = [
+            &[0xff; 8],
+            // One more than the longest segment.
+            &[0, 0x10, 0, 1, 0, 0, 0, 0],
+            // No message, one of a later version, and a large one that is longer than any may be.
+            &[0, 0, 0, 0, 0, 0, 0, 0],
+            &[0, 0, 0, 1, 0, 0, 0, 0, 99],
+            &[2, 0, 0, 4, 0, 0, 0, 0, 0x10, 0, 0, 1],
+            // A write of 2^63 copies.
+            &[
+                1, 0, 0, 14, 0, 0, 0, 0, 2, 1, 2, 0, 3, 255, 255, 255, 255, 255, 255, 255, 255, 127,
+            ],
+        ];
+        for bytes in afterwards {
+            let mut stream = member(&authority, &one).await;
+            stream.write_all(&hello).await.unwrap();
+            let length = stream.read_u32().await.unwrap();
+            let mut welcome = vec![0; length as usize];
+            stream.read_exact(&mut welcome).await.unwrap();
+            assert_eq!(welcome[0], 0, "it is let in");
+            stream.write_all(bytes).await.unwrap();
+            let began = Instant::now();
+            assert_eq!(last_words(&mut stream).await, b"", "{bytes:?}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{bytes:?}");
+        }
+        let rejected = one.status().rejected_connections - before;
+        assert_eq!(rejected, (instead.len() + afterwards.len()) as u64);
+        assert_eq!(one.status().members.len(), 2);
+        for node in [&one, &two] {
+            assert_eq!(read(node, &key).await.unwrap().as_deref(), Some("kept"));
+            assert_eq!(read(node, &ended).await.unwrap(), None);
+        }
+    });
 }
 
 const NAME: &str = "sessions.internal";

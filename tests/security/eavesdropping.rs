@@ -6,6 +6,7 @@ use distributable::SessionStore;
 use distributable::session::{Changes, Outcome, Value};
 use distributable::store::ReplicatedStoreBuilder;
 
+use super::log::undisturbed;
 use super::proxy::Proxy;
 use super::replicas::{create, describe, describe_secure, settled};
 
@@ -63,28 +64,30 @@ fn repeated(stream: &[u8]) -> usize {
 }
 
 /// C-13, 59.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_listens_learns_neither_keys_nor_values_nor_that_they_are_the_same() {
-    let (plain, key) = overheard(describe).await;
-    let plain = plain.concat();
-    assert!(contains(&plain, &key), "the test would see it");
-    assert!(contains(&plain, VALUE.as_bytes()));
-    assert!(contains(&plain, b"attribute1"));
-    assert!(repeated(&plain) > 1000);
+#[test]
+fn who_listens_learns_neither_keys_nor_values_nor_that_they_are_the_same() {
+    undisturbed(2, async || {
+        let (plain, key) = overheard(describe).await;
+        let plain = plain.concat();
+        assert!(contains(&plain, &key), "the test would see it");
+        assert!(contains(&plain, VALUE.as_bytes()));
+        assert!(contains(&plain, b"attribute1"));
+        assert!(repeated(&plain) > 1000);
 
-    let (streams, key) = overheard(|name| describe_secure(name, &[])).await;
-    let encrypted = streams.concat();
-    assert!(encrypted.len() > 8000, "there was something to see");
-    for part in [&key[..], VALUE.as_bytes(), b"attribute", b"node2"] {
-        assert!(!contains(&encrypted, part), "{part:?}");
-    }
-    let inside: Vec<_> = streams
-        .iter()
-        .map(|stream| encrypted_part(stream))
-        .collect();
-    let inside = inside.concat();
-    assert!(inside.len() > 8000);
-    assert_eq!(repeated(&inside), 0);
+        let (streams, key) = overheard(|name| describe_secure(name, &[])).await;
+        let encrypted = streams.concat();
+        assert!(encrypted.len() > 8000, "there was something to see");
+        for part in [&key[..], VALUE.as_bytes(), b"attribute", b"node2"] {
+            assert!(!contains(&encrypted, part), "{part:?}");
+        }
+        let inside: Vec<_> = streams
+            .iter()
+            .map(|stream| encrypted_part(stream))
+            .collect();
+        let inside = inside.concat();
+        assert!(inside.len() > 8000);
+        assert_eq!(repeated(&inside), 0);
+    });
 }
 
 const VALUE: &str = "4711-0815-secret";

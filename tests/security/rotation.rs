@@ -7,6 +7,7 @@ use std::time::Duration;
 use distributable::{ReplicatedStore, Root, SessionStore};
 use tokio::time::{Instant, sleep};
 
+use super::log::undisturbed;
 use super::replicas::{
     MACHINE, PATIENCE, describe, eventually, is_settled, read, secret, settled, try_create,
 };
@@ -57,56 +58,58 @@ async fn load(
 }
 
 /// N-12: both, then both the other way round, then the new one.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_is_changed_under_load_and_nothing_is_lost() {
-    let _machine = MACHINE.lock().await;
-    let one = node("node1", "127.0.0.1:0", &[1], &[]).await;
-    let addresses = [one.local_addr().to_string(), "127.0.0.2:0".to_owned()];
-    let two = node("node2", &addresses[1], &[1], &[&addresses[0]]).await;
-    let addresses = [addresses[0].clone(), two.local_addr().to_string()];
-    let nodes = Arc::new(Mutex::new(vec![one, two]));
-    let settle = || async {
-        for i in 0..2 {
-            let node = nodes.lock().unwrap()[i].clone();
-            settled(&node, 2).await;
+#[test]
+fn a_secret_is_changed_under_load_and_nothing_is_lost() {
+    undisturbed(2, async || {
+        let _machine = MACHINE.lock().await;
+        let one = node("node1", "127.0.0.1:0", &[1], &[]).await;
+        let addresses = [one.local_addr().to_string(), "127.0.0.2:0".to_owned()];
+        let two = node("node2", &addresses[1], &[1], &[&addresses[0]]).await;
+        let addresses = [addresses[0].clone(), two.local_addr().to_string()];
+        let nodes = Arc::new(Mutex::new(vec![one, two]));
+        let settle = || async {
+            for i in 0..2 {
+                let node = nodes.lock().unwrap()[i].clone();
+                settled(&node, 2).await;
+            }
+        };
+        settle().await;
+        let stop = Arc::new(AtomicBool::new(false));
+        let count = Arc::new(AtomicUsize::new(0));
+        let load = tokio::spawn(load(nodes.clone(), stop.clone(), count.clone()));
+        for secrets in [&[1, 2][..], &[2, 1], &[2]] {
+            for i in 0..2 {
+                let name = format!("node{}", i + 1);
+                let leaving = nodes.lock().unwrap()[i].clone();
+                let report = leaving.drain().await;
+                assert!(report.complete, "{report:?}");
+                drop(leaving);
+                let peers = [&*addresses[0], &*addresses[1]];
+                let back = node(&name, &addresses[i], secrets, &peers).await;
+                nodes.lock().unwrap()[i] = back;
+                settle().await;
+                let so_far = count.load(Relaxed);
+                eventually("it works like this", || count.load(Relaxed) > so_far + 50).await;
+            }
         }
-    };
-    settle().await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let count = Arc::new(AtomicUsize::new(0));
-    let load = tokio::spawn(load(nodes.clone(), stop.clone(), count.clone()));
-    for secrets in [&[1, 2][..], &[2, 1], &[2]] {
-        for i in 0..2 {
-            let name = format!("node{}", i + 1);
-            let leaving = nodes.lock().unwrap()[i].clone();
-            let report = leaving.drain().await;
-            assert!(report.complete, "{report:?}");
-            drop(leaving);
-            let peers = [&*addresses[0], &*addresses[1]];
-            let back = node(&name, &addresses[i], secrets, &peers).await;
-            nodes.lock().unwrap()[i] = back;
-            settle().await;
-            let so_far = count.load(Relaxed);
-            eventually("it works like this", || count.load(Relaxed) > so_far + 50).await;
+        stop.store(true, Relaxed);
+        let created = load.await.unwrap();
+        println!("{} sessions were acknowledged meanwhile", created.len());
+        assert!(created.len() > 300);
+        let nodes = nodes.lock().unwrap().clone();
+        for (key, value) in &created {
+            for node in &nodes {
+                assert_eq!(read(node, key).await.unwrap().as_ref(), Some(value));
+            }
         }
-    }
-    stop.store(true, Relaxed);
-    let created = load.await.unwrap();
-    println!("{} sessions were acknowledged meanwhile", created.len());
-    assert!(created.len() > 300);
-    let nodes = nodes.lock().unwrap().clone();
-    for (key, value) in &created {
-        for node in &nodes {
-            assert_eq!(read(node, key).await.unwrap().as_ref(), Some(value));
-        }
-    }
 
-    let before = nodes[0].status().rejected_connections;
-    let late = node("node3", "127.0.0.1:0", &[1], &[&addresses[0]]).await;
-    eventually("the old secret is refused", || {
-        nodes[0].status().rejected_connections > before + 2
-    })
-    .await;
-    assert_eq!(late.status().members.len(), 1);
-    assert!(nodes.iter().all(|node| is_settled(node, 2)));
+        let before = nodes[0].status().rejected_connections;
+        let late = node("node3", "127.0.0.1:0", &[1], &[&addresses[0]]).await;
+        eventually("the old secret is refused", || {
+            nodes[0].status().rejected_connections > before + 2
+        })
+        .await;
+        assert_eq!(late.status().members.len(), 1);
+        assert!(nodes.iter().all(|node| is_settled(node, 2)));
+    });
 }

@@ -7,17 +7,19 @@ use distributable::store::Multicast;
 use distributable::testing::conformance;
 use tokio::time::timeout;
 
-use super::log::Log;
+use super::log::{Log, undisturbed};
 use super::replicas::{
     MACHINE, create, describe, describe_secure, eventually, read, secret, secure, secure_pair,
     settled,
 };
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_nodes_with_one_secret_keep_the_contract_of_stores() {
-    let _machine = MACHINE.lock().await;
-    let [one, two] = secure_pair().await;
-    conformance(one, two).await;
+#[test]
+fn two_nodes_with_one_secret_keep_the_contract_of_stores() {
+    undisturbed(4, async || {
+        let _machine = MACHINE.lock().await;
+        let [one, two] = secure_pair().await;
+        conformance(one, two).await;
+    });
 }
 
 /// N-01.
@@ -124,21 +126,23 @@ async fn a_node_with_a_secret_does_not_talk_to_one_without() {
 }
 
 /// N-11.
-#[tokio::test]
-async fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too() {
-    let [one, two] = secure_pair().await;
-    let double = secure("node1", &[two.local_addr()]).await;
-    eventually("it is refused", || double.status().refused.len() == 1).await;
-    // Longer than a node waits that finds no other.
-    assert!(
-        timeout(Duration::from_secs(3), double.ready())
-            .await
-            .is_err()
-    );
-    assert_eq!(double.status().members.len(), 1);
-    for node in [&one, &two] {
-        assert_eq!(node.status().members.len(), 2);
-    }
+#[test]
+fn of_two_nodes_with_one_name_the_second_is_refused_behind_the_secret_too() {
+    undisturbed(1, async || {
+        let [one, two] = secure_pair().await;
+        let double = secure("node1", &[two.local_addr()]).await;
+        eventually("it is refused", || double.status().refused.len() == 1).await;
+        // Longer than a node waits that finds no other.
+        assert!(
+            timeout(Duration::from_secs(3), double.ready())
+                .await
+                .is_err()
+        );
+        assert_eq!(double.status().members.len(), 1);
+        for node in [&one, &two] {
+            assert_eq!(node.status().members.len(), 2);
+        }
+    });
 }
 
 /// An address that only its own machine can reach is of no use to the other nodes, which would

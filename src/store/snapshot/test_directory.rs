@@ -14,6 +14,8 @@ impl TestDirectory {
     pub(super) fn new(name: &str) -> Self {
         let name = format!("snapshot-{name}-{}", std::process::id());
         let path = std::env::temp_dir().join(name);
+        // A process with this number may have been killed before.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("it can be written");
         Self(path)
     }
