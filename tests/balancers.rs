@@ -6,7 +6,8 @@ mod common;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{self, Child, Command, Output};
+use std::thread;
 
 use common::redis::free_port;
 use common::{Browser, Scratch, Start, eventually, example};
@@ -131,7 +132,7 @@ fn nothing_is_lost_behind(balancer: &str) {
     let arguments = ["--balancer", balancer, "--fault", "rolling"];
     // On a machine that is busy with other tests, a balancer takes longer to detect that the
     // health check of a node fails.
-    let slow = ["--seconds", "30", "--node-arg=--drain-wait=2"];
+    let slow = ["--node-arg=--drain-wait=2"];
     let report = lab.kept(&[&arguments[..], &slow].concat());
     let restarted = &report["cases"][0];
     assert_nothing_is_lost(restarted);
@@ -172,7 +173,9 @@ struct Lab {
 
 impl Lab {
     fn new(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("lab-{name}"));
+        // Two runs of the tests at once have a folder each.
+        let folder = format!("lab-{name}-{}", process::id());
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
         fs::create_dir_all(&folder).expect("a folder can be made");
         Self { folder }
     }
@@ -200,6 +203,15 @@ impl Lab {
     fn report(&self) -> Value {
         let json = fs::read(self.folder.join("report.json")).expect("there is a report");
         serde_json::from_slice(&json).expect("the report is JSON")
+    }
+}
+
+impl Drop for Lab {
+    /// A failed test leaves its logs.
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
     }
 }
 

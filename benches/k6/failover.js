@@ -23,7 +23,8 @@
 // TIMEOUT of one request (5s), GIVE_UP_MS after which a user counts as cut off (30000), UNKNOWN_MS after which an
 // increment without an answer cannot take effect any more (60000), SUMMARY: a file for the
 // results as JSON. With SLICE_MS every user prints its results in each slice of time of that
-// length, one line of JSON a slice: `examples/failover_lab` draws its time line from them.
+// length and its number, one line of JSON a slice: `examples/failover_lab` draws its time line
+// from them, and interrupts the load when every user has reported what came after the fault.
 
 import http from 'k6/http';
 import exec from 'k6/execution';
@@ -246,7 +247,7 @@ function note(response, by, waited) {
   }
   const at = Math.floor(Date.now() / SLICE_MS);
   if (!slices.has(at)) {
-    slices.set(at, { at, failed: 0, stall: 0, nodes: {}, steps: {} });
+    slices.set(at, { user: exec.vu.idInTest, at, failed: 0, stall: 0, nodes: {}, steps: {} });
   }
   const slice = slices.get(at);
   if (response.status !== 0) {

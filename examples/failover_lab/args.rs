@@ -36,7 +36,8 @@ pub(crate) struct Args {
     /// How long a user pauses between two clicks, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 50)]
     pub(crate) pause: u32,
-    /// How long each case lasts [default: what its fault needs, 12 to 20]
+    /// How long the load of each case lasts [default: 12 to 20, by its fault]; it goes on until the
+    /// fault is over
     #[arg(long, value_name = "SECS")]
     pub(crate) seconds: Option<u32>,
     /// The longest that a user may wait for an answer for the promises to be kept, in milliseconds

@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
+use tokio::time::sleep;
 
 use crate::args::Args;
 use crate::process::Process;
-use crate::timeline::{SLICE_MS, Timeline};
+use crate::timeline::{SLICE_MS, Timeline, now_ms};
 use crate::{Failure, programs};
 
 /// A running load.
@@ -20,6 +21,7 @@ pub(crate) struct Load {
     k6: Process,
     console: PathBuf,
     summary: PathBuf,
+    users: usize,
     seconds: u32,
 }
 
@@ -60,7 +62,7 @@ impl Load {
             .env("NODES", urls.join(","))
             .env("VUS", args.clients.to_string())
             .env("PAUSE_MS", args.pause.to_string())
-            .env("DURATION", format!("{seconds}s"))
+            .env("DURATION", format!("{}s", seconds + FAULT_SECONDS_MAX))
             .env("TIMEOUT", "15s")
             .env("SLICE_MS", SLICE_MS.to_string())
             .env("SUMMARY", &summary);
@@ -68,6 +70,7 @@ impl Load {
             k6: Process::start("k6", command, &folder.join("k6.log"))?,
             console,
             summary,
+            users: args.clients as usize,
             seconds,
         })
     }
@@ -82,17 +85,39 @@ impl Load {
         fs::read_to_string(&self.console).unwrap_or_default()
     }
 
-    /// Waits for the end of the load. The counts include k6's own evaluation of the promises.
-    pub(crate) async fn finish(&mut self) -> Result<(Counts, Timeline), Failure> {
-        let within = Duration::from_secs(self.seconds.into()) + USERS_FINISH_WITHIN;
-        let status = self.k6.ended(within).await?;
-        if !status.success() && status.code() != Some(PROMISES_BROKEN) {
+    /// Ends the load when it has lasted for its time and every user has answers from after
+    /// `settled_ms`. The counts include k6's own evaluation of the promises.
+    pub(crate) async fn finish(&mut self, settled_ms: u64) -> Result<(Counts, Timeline), Failure> {
+        self.wait_for_users(settled_ms).await?;
+        // What is in progress now began after the fault; k6 neither finishes nor counts it.
+        self.k6.signal("INT").await?;
+        let status = self.k6.ended(K6_ENDS_WITHIN).await?;
+        if !matches!(status.code(), Some(INTERRUPTED | PROMISES_BROKEN)) {
             return Err(format!("k6 failed: {status}\n{}", self.k6.log_tail()).into());
         }
         let json = fs::read_to_string(&self.summary)
             .map_err(|_| format!("k6 has reported nothing:\n{}", self.k6.log_tail()))?;
         let summary: BTreeMap<String, Metric> = serde_json::from_str(&json)?;
         Ok((Counts::read(&summary), Timeline::read(&self.console())))
+    }
+
+    /// A user who is still without an answer at the end has the time to give up: k6 counts that.
+    async fn wait_for_users(&mut self, settled_ms: u64) -> Result<(), Failure> {
+        loop {
+            self.still_runs()?;
+            let timeline = Timeline::read(&self.console());
+            let least = timeline.start_ms() + u64::from(self.seconds) * 1000;
+            let end = least.max(settled_ms + AFTER_MS);
+            let reported = timeline.users_after(end);
+            if reported == self.users {
+                return Ok(());
+            }
+            if now_ms() > end + USERS_REPORT_MS {
+                let users = self.users;
+                return Err(format!("{reported} of {users} users have come to the end").into());
+            }
+            sleep(POLL).await;
+        }
     }
 }
 
@@ -133,5 +158,20 @@ const SCRIPT: &str = include_str!("../../benches/k6/failover.js");
 /// The exit status of k6 after one of its thresholds was crossed.
 const PROMISES_BROKEN: i32 = 99;
 
-/// How long users may take to finish: as long as one request may wait, and k6's own end.
-const USERS_FINISH_WITHIN: Duration = Duration::from_secs(45);
+/// The exit status of k6 after a signal, whether or not a threshold was crossed.
+const INTERRUPTED: i32 = 105;
+
+/// How long the load goes on after the fault has settled, until each user reports it.
+const AFTER_MS: u64 = 1000;
+
+/// How much longer than its time the load may last: more than all deadlines of the slowest fault.
+const FAULT_SECONDS_MAX: u32 = 600;
+
+/// How long users may take to report: they give up after thirty seconds, and one request more may
+/// have been in progress.
+const USERS_REPORT_MS: u64 = 60_000;
+
+/// k6's own end, with its summary.
+const K6_ENDS_WITHIN: Duration = Duration::from_secs(45);
+
+const POLL: Duration = Duration::from_millis(100);

@@ -56,7 +56,7 @@ impl Process {
         Ok(self.child.kill().await?)
     }
 
-    /// Sends `TERM`, `STOP` or `CONT`.
+    /// Sends `TERM`, `INT`, `STOP` or `CONT`.
     pub(crate) async fn signal(&self, signal: &str) -> Result<(), Failure> {
         let pid = self.pid().ok_or("it has ended already")?;
         let sent = Command::new("kill")

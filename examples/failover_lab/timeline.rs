@@ -10,11 +10,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Default)]
 pub(crate) struct Timeline {
     slices: BTreeMap<u64, Slice>,
+    /// The end of the latest slice of each user.
+    users: BTreeMap<u32, u64>,
 }
 
 /// The results of one slice: of one user in a line of k6's, of all of them here.
 #[derive(Deserialize, Clone, Debug, Default)]
 struct Slice {
+    /// Whose line it is.
+    user: u32,
     /// Its number since 1970.
     at: u64,
     failed: u64,
@@ -76,6 +80,8 @@ impl Timeline {
 
     fn add(&mut self, slice: &Slice) {
         self.slices.entry(slice.at).or_default().merge(slice);
+        let end_ms = self.users.entry(slice.user).or_default();
+        *end_ms = (*end_ms).max((slice.at + 1) * SLICE_MS);
     }
 
     /// When the first request was answered.
@@ -88,6 +94,11 @@ impl Timeline {
             .keys()
             .last()
             .map_or(0, |at| (at + 1) * SLICE_MS)
+    }
+
+    /// How many users have reported a response, or a failure, after this time.
+    pub(crate) fn users_after(&self, ms: u64) -> usize {
+        self.users.values().filter(|&&end_ms| end_ms > ms).count()
     }
 
     /// The sum of the slices of a part of the run.

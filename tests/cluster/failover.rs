@@ -179,7 +179,7 @@ fn finish(k6: Child) -> Report {
     }
 }
 
-/// Which promise the server below breaks, with every twentieth increment or so.
+/// Which promise the server below breaks, with every twentieth request of its kind or so.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -194,6 +194,7 @@ enum Fault {
 struct Sessions {
     users: HashMap<String, (String, u64)>,
     increments: u64,
+    reads: u64,
 }
 
 /// As much of the playground as the load test asks for, with a fault.
@@ -272,10 +273,14 @@ fn answer(
             }
             format!(r#"{{"n": {count}}}"#)
         }
-        "/info" if fault == Fault::MixesUp && all.increments.is_multiple_of(20) => {
-            format!(r#"{{"session": true, "uid": "{}"}}"#, other?)
+        "/info" => {
+            all.reads += 1;
+            let uid = match (fault, all.reads % 20) {
+                (Fault::MixesUp, 0) => &other?,
+                _ => &*uid,
+            };
+            format!(r#"{{"session": true, "uid": "{uid}"}}"#)
         }
-        "/info" => format!(r#"{{"session": true, "uid": "{uid}"}}"#),
         _ => format!(r#"{{"value": {count}}}"#),
     };
     Some((String::new(), body))

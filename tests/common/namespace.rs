@@ -4,7 +4,7 @@ use std::any::type_name_of_val;
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, id};
+use std::process::{Command, ExitStatus, id};
 use std::thread;
 
 use super::Start;
@@ -12,8 +12,18 @@ use super::Start;
 /// Returns `true` in a process that has a namespace of its own. Otherwise runs such a process with
 /// this test, and checks its exit status.
 pub(crate) fn is_isolated(test: impl Fn()) -> bool {
-    if env::var_os(ISOLATED).is_some() {
+    let Some(status) = isolate(test) else {
         return true;
+    };
+    assert!(status.success(), "in a namespace of its own: {status}");
+    false
+}
+
+/// Runs a process with this test that has a namespace of its own, and returns its exit status;
+/// `None` in such a process.
+pub(crate) fn isolate(test: impl Fn()) -> Option<ExitStatus> {
+    if env::var_os(ISOLATED).is_some() {
+        return None;
     }
     let path = type_name_of_val(&test);
     let (_, test) = path.split_once("::").expect("a test lies in its crate");
@@ -23,9 +33,7 @@ pub(crate) fn is_isolated(test: impl Fn()) -> bool {
         .args(["--exact", test, "--nocapture"])
         .env(ISOLATED, "1")
         .status();
-    let status = status.expect("it has worked before");
-    assert!(status.success(), "in a namespace of its own: {status}");
-    false
+    Some(status.expect("it has worked before"))
 }
 
 /// A command that runs another one in a new namespace, in the first way that works here.

@@ -4,36 +4,38 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
-use crate::common::namespace::is_isolated;
-use crate::common::{Browser, Node, POLL, cluster, eventually, meet, until, within};
-use crate::load::{MIB, SetOnDrop, alone, assert_no_gaps, watched};
+use crate::common::{Browser, Node, POLL, cluster, eventually, meet, until};
+use crate::load::{MIB, SetOnDrop, assert_no_gaps, watched};
+use crate::measured::{holds_within, measured, measured_in_namespace};
 use crate::network::{Network, start_all};
 use crate::relay::{Conditions, FAST, Relays};
 
 ///
 #[test]
 fn a_backlog_is_worked_off_soon_after_a_slow_link_is_fast_again() {
-    let _alone = alone();
-    if !is_isolated(a_backlog_is_worked_off_soon_after_a_slow_link_is_fast_again) {
-        return;
-    }
-    recovers_from(Conditions {
-        bytes_per_second: Some(200_000),
-        ..FAST
-    });
+    measured_in_namespace(
+        a_backlog_is_worked_off_soon_after_a_slow_link_is_fast_again,
+        || {
+            recovers_from(Conditions {
+                bytes_per_second: Some(200_000),
+                ..FAST
+            });
+        },
+    );
 }
 
 ///
 #[test]
 fn a_backlog_is_worked_off_soon_after_a_silent_link_works_again() {
-    let _alone = alone();
-    if !is_isolated(a_backlog_is_worked_off_soon_after_a_silent_link_works_again) {
-        return;
-    }
-    recovers_from(Conditions {
-        bytes_per_second: Some(0),
-        ..FAST
-    });
+    measured_in_namespace(
+        a_backlog_is_worked_off_soon_after_a_silent_link_works_again,
+        || {
+            recovers_from(Conditions {
+                bytes_per_second: Some(0),
+                ..FAST
+            });
+        },
+    );
 }
 
 /// Two of three nodes are under pressure while their links to the third are like this.
@@ -61,7 +63,7 @@ fn recovers_from(conditions: Conditions) {
             assert!(offered > 64 * MIB, "only {offered} bytes");
             relays.set_all(FAST);
             let restored = Instant::now();
-            within(RECOVERED_WITHIN, "all nodes serve together", || {
+            holds_within(RECOVERED_WITHIN, "all nodes serve together", || {
                 [one, two, three].iter().all(|node| serves(node, &nodes))
             });
             println!("recovered after {:.1?}", restored.elapsed());
@@ -77,15 +79,13 @@ fn recovers_from(conditions: Conditions) {
 /// Q-02, K-04.
 #[test]
 fn one_of_three_nodes_that_stops_takes_no_other_down() {
-    let _alone = alone();
-    outlives_a_stop::<3>(LARGE);
+    measured(|| outlives_a_stop::<3>(LARGE));
 }
 
 /// Q-02, K-04.
 #[test]
 fn one_of_four_nodes_that_stops_takes_no_other_down() {
-    let _alone = alone();
-    outlives_a_stop::<4>(MANY);
+    measured(|| outlives_a_stop::<4>(MANY));
 }
 
 fn outlives_a_stop<const N: usize>(clients: Clients) {
@@ -97,7 +97,7 @@ fn outlives_a_stop<const N: usize>(clients: Clients) {
         under_pressure(&healthy, clients, |pressure| {
             stopped.signal("STOP");
             pressure.begin();
-            within(DETECTED_WITHIN, "the stopped node is taken out", || {
+            holds_within(DETECTED_WITHIN, "the stopped node is taken out", || {
                 healthy.iter().all(|node| node.members() == N - 1)
             });
             let detected = Instant::now();
@@ -193,7 +193,7 @@ impl Pressure {
     fn all_write_within(&self, limit: Duration) {
         self.written.store(0, Relaxed);
         self.round.fetch_add(1, Relaxed);
-        within(limit, "all writers write", || {
+        holds_within(limit, "all writers write", || {
             self.written.load(Relaxed) == self.clients.count
         });
     }

@@ -5,10 +5,12 @@ use std::time::Instant;
 
 use crate::common::{Browser, Node, PATIENCE, POLL, Reply, cluster_starts, eventually, meet};
 use crate::load::MIB;
+use crate::measured::not_beside_measurements;
 
 /// then a node joins, and another leaves.
 #[test]
 fn parallel_inserts_do_not_grow_a_session_over_its_limit() {
+    let _others = not_beside_measurements();
     let starts = cluster_starts::<3>(&[]);
     let [one, two] = [starts[0].start(), starts[1].start()];
     meet(&[&one, &two]);

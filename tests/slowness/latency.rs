@@ -3,41 +3,42 @@
 use std::thread::scope;
 use std::time::{Duration, Instant};
 
-use crate::common::namespace::is_isolated;
 use crate::common::{Browser, until};
-use crate::load::{alone, arrives, under_load, write_large};
+use crate::load::{arrives, under_load, write_large};
+use crate::measured::measured_in_namespace;
 use crate::network::{Network, start_all};
 use crate::relay::{Conditions, Relays};
 
 /// Q-01, K-07.
 #[test]
 fn small_writes_succeed_over_long_links_that_lose_packets() {
-    let _alone = alone();
-    if !is_isolated(small_writes_succeed_over_long_links_that_lose_packets) {
-        return;
-    }
-    let network = Network::new(3);
-    let relays = Relays::start(3);
-    let nodes = start_all(&network.relayed(&["--copies", "all"]));
-    let all: Vec<_> = nodes.iter().collect();
-    relays.set_all(OCEAN);
-    let began = Instant::now();
-    let ((), load) = under_load(&all, || {
-        scope(|scope| {
-            for node in &nodes {
-                let nodes = &nodes;
-                scope.spawn(move || {
-                    let mut user = Browser::new();
-                    write_large(&mut user, node, 2_000_000);
-                    for node in nodes {
-                        arrives(&user, node);
+    measured_in_namespace(
+        small_writes_succeed_over_long_links_that_lose_packets,
+        || {
+            let network = Network::new(3);
+            let relays = Relays::start(3);
+            let nodes = start_all(&network.relayed(&["--copies", "all"]));
+            let all: Vec<_> = nodes.iter().collect();
+            relays.set_all(OCEAN);
+            let began = Instant::now();
+            let ((), load) = under_load(&all, || {
+                scope(|scope| {
+                    for node in &nodes {
+                        let nodes = &nodes;
+                        scope.spawn(move || {
+                            let mut user = Browser::new();
+                            write_large(&mut user, node, 2_000_000);
+                            for node in nodes {
+                                arrives(&user, node);
+                            }
+                        });
                     }
                 });
-            }
-        });
-        until(began + OBSERVED);
-    });
-    load.assert_unharmed(PROMPT);
+                until(began + OBSERVED);
+            });
+            load.assert_unharmed(PROMPT);
+        },
+    );
 }
 
 const OCEAN: Conditions = Conditions {

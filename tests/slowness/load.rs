@@ -2,18 +2,13 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{scope, sleep};
 use std::time::{Duration, Instant};
 
 use crate::common::{Browser, Node, within};
-
-/// Held by tests of which one at a time gives the processors enough to do.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use crate::measured::{holds_within, in_time};
 
 /// The observations of clients and nodes.
 pub(crate) struct Load {
@@ -77,12 +72,13 @@ impl Load {
     /// At least 99 of 100 writes have succeeded, and took no longer; no node lost sight of another.
     pub(crate) fn assert_unharmed(&self, limit: Duration) {
         let failed = &self.failures[..self.failures.len().min(SHOWN)];
-        assert!(
+        in_time(
             self.failures.len() * 100 <= self.took.len(),
-            "{self}: {failed:#?}"
+            format!("{self}: {failed:#?}"),
         );
-        assert!(self.took.len() >= WRITES_MIN, "too few writes: {self}");
-        assert!(self.p99() <= limit, "too slow: {self}");
+        let enough = self.took.len() >= WRITES_MIN;
+        in_time(enough, format!("too few writes: {self}"));
+        in_time(self.p99() <= limit, format!("too slow: {self}"));
         assert_no_gaps(&self.gaps);
     }
 
@@ -131,11 +127,8 @@ pub(crate) fn watched<T>(nodes: &[&Node], body: impl FnOnce() -> T) -> (T, Vec<S
 
 pub(crate) fn assert_no_gaps(gaps: &[String]) {
     let shown = &gaps[..gaps.len().min(SHOWN)];
-    assert!(
-        gaps.is_empty(),
-        "a node was missing {} times: {shown:#?}",
-        gaps.len()
-    );
+    let what = format!("a node was missing {} times: {shown:#?}", gaps.len());
+    in_time(gaps.is_empty(), what);
 }
 
 /// Writes a large value, again for as long as the store is busy.
@@ -143,7 +136,7 @@ pub(crate) fn write_large(client: &mut Browser, node: &Node, bytes: usize) {
     let began = Instant::now();
     let mut attempts = 0;
     let what = format!("{} takes {bytes} bytes", node.route());
-    within(LARGE_WITHIN, &what, || {
+    holds_within(LARGE_WITHIN, &what, || {
         attempts += 1;
         let reply = client.get(node, &format!("/set?k=large&bytes={bytes}"));
         assert!(matches!(reply.status, 200 | 503), "{}", reply.text());

@@ -7,6 +7,7 @@ mod common;
 mod growth;
 mod latency;
 mod load;
+mod measured;
 mod min_copies;
 mod network;
 mod partition;

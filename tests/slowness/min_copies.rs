@@ -4,10 +4,12 @@ use std::thread::scope;
 use std::time::{Duration, Instant};
 
 use crate::common::{Browser, Node, cluster, eventually, meet, until, within};
+use crate::measured::not_beside_measurements;
 
 ///
 #[test]
 fn a_write_whose_other_copy_stops_answering_is_not_acknowledged() {
+    let _others = not_beside_measurements();
     let nodes: [Node; 2] = cluster(&["--min-copies", "2"]);
     refuses_and_recovers(nodes, "STOP");
 }
@@ -15,6 +17,7 @@ fn a_write_whose_other_copy_stops_answering_is_not_acknowledged() {
 ///
 #[test]
 fn a_write_whose_other_copy_fails_is_not_acknowledged() {
+    let _others = not_beside_measurements();
     let nodes: [Node; 2] = cluster(&["--min-copies", "2"]);
     refuses_and_recovers(nodes, "KILL");
 }
@@ -22,6 +25,7 @@ fn a_write_whose_other_copy_fails_is_not_acknowledged() {
 /// two of three copies are too few as well.
 #[test]
 fn a_write_with_two_of_three_copies_is_not_acknowledged_where_three_are_required() {
+    let _others = not_beside_measurements();
     let nodes: [Node; 3] = cluster(&["--copies", "all", "--min-copies", "3"]);
     refuses_and_recovers(nodes, "KILL");
 }

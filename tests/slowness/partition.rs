@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use crate::common::namespace::{is_isolated, run};
-use crate::common::{Browser, Node, until, within};
+use crate::common::{Browser, Node, eventually, until, within};
 use crate::load::under_load;
+use crate::measured::not_beside_measurements;
 use crate::network::{Network, start_all};
 
 /// Q-09, K-05: node 3 reaches all; the two on its left and the two on its right do not reach each
 /// other.
 #[test]
 fn after_a_bridge_partition_all_nodes_meet_soon() {
+    let _others = not_beside_measurements();
     if !is_isolated(after_a_bridge_partition_all_nodes_meet_soon) {
         return;
     }
@@ -20,6 +22,7 @@ fn after_a_bridge_partition_all_nodes_meet_soon() {
 /// each node reaches its two neighbors.
 #[test]
 fn after_a_ring_partition_all_nodes_meet_soon() {
+    let _others = not_beside_measurements();
     if !is_isolated(after_a_ring_partition_all_nodes_meet_soon) {
         return;
     }
@@ -45,6 +48,7 @@ fn heals(is_separated: impl Fn(usize, usize) -> bool) {
 /// the way between two of five nodes.
 #[test]
 fn after_a_link_has_flapped_all_nodes_meet_soon() {
+    let _others = not_beside_measurements();
     if !is_isolated(after_a_link_has_flapped_all_nodes_meet_soon) {
         return;
     }
@@ -62,6 +66,7 @@ fn after_a_link_has_flapped_all_nodes_meet_soon() {
 /// the only link of one of five nodes.
 #[test]
 fn after_a_nodes_only_link_has_flapped_all_nodes_meet_soon() {
+    let _others = not_beside_measurements();
     if !is_isolated(after_a_nodes_only_link_has_flapped_all_nodes_meet_soon) {
         return;
     }
@@ -107,11 +112,21 @@ fn all_meet(nodes: &[Node]) {
             && writes.all(|reply| reply.is_ok_and(|reply| reply.status == 200))
     });
     println!("all met after {:.1?}", healed.elapsed());
-    let mut browser = Browser::new();
-    for (at, node) in (1..).zip(nodes) {
-        assert_eq!(browser.ok(node, "/incr")["n"], at);
-    }
+    eventually("every node takes a write of the same session", || {
+        let mut browser = Browser::new();
+        let mut writes = (1..).zip(nodes);
+        writes.all(|(at, node)| {
+            let reply = browser.get(node, "/incr");
+            // One that is not acknowledged may count or not: a new session then.
+            let is_taken = reply.status == 200;
+            assert!(!is_taken || reply.json()["n"] == at, "{}", reply.text());
+            is_taken
+        })
+    });
 }
 
 const PARTITIONED_FOR: Duration = Duration::from_secs(10);
-const MET_WITHIN: Duration = Duration::from_secs(10);
+/// A node that was removed again and again serves nothing for four seconds; members that are down
+/// are sent an announcement every three seconds; a handshake takes up to two: one behind the other,
+/// on a machine that is busy.
+const MET_WITHIN: Duration = Duration::from_secs(30);

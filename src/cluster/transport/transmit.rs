@@ -299,7 +299,9 @@ mod tests {
             "everything has arrived"
         );
         println!("12.5 MB in {crossed:?}, the slowest small message took {slowest:?}");
-        assert!(slowest < crossed / 2, "{slowest:?} of {crossed:?}");
+        // If they waited for the large message, the first one would take almost as long as that. A
+        // pause of the process adds to both: one of five seconds makes it half of the time.
+        assert!(slowest < crossed * 3 / 4, "{slowest:?} of {crossed:?}");
 
         let reports = reports.lock().unwrap();
         let delivered = reports.iter().map(|input| match input {
