@@ -9,6 +9,7 @@
 mod browser;
 pub(crate) mod namespace;
 mod node;
+pub(crate) mod ports;
 pub(crate) mod redis;
 mod scratch;
 pub(crate) mod stream;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use super::ports::reserve;
 use super::{Browser, PATIENCE, eventually, first_port, redis};
 
 /// The configuration of a node to start.
@@ -405,7 +406,7 @@ fn free_port() -> u16 {
     loop {
         let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.start + (offset % PORTS.len()) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if reserve(port) {
             return port;
         }
     }
