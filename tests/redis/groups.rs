@@ -154,8 +154,7 @@ impl Sentinels {
              sentinel down-after-milliseconds main 1000\n\
              sentinel failover-timeout main 4000\n"
         );
-        let file = Server::write("redis-sentinels", &format!("{port}.conf"), &config);
-        Server::start_on(port, &[&file, "--sentinel"])
+        Server::start_configured(port, &config, &["--sentinel"])
     }
 
     /// Waits until the sentinels list each other and the replica.

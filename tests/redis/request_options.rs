@@ -147,8 +147,7 @@ async fn a_redirection_without_a_host_is_followed() {
 fn with_renamed(command: &str) -> Server {
     let port = free_port();
     let config = format!("port {port}\nsave \"\"\nrename-command {command} \"\"\n");
-    let file = Server::write("redis-renamed", &format!("{port}.conf"), &config);
-    Server::start_on(port, &[&file])
+    Server::start_configured(port, &config, &[])
 }
 
 /// What a store reports when it is used in every way: the first error.

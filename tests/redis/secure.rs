@@ -11,7 +11,8 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::common::redis::{Server, free_port};
+use crate::common::Scratch;
+use crate::common::redis::{Server, free_port, write};
 use crate::support::{PATIENT, create, reason};
 
 /// An authority of our own, and what it has signed.
@@ -43,10 +44,11 @@ impl Authority {
 fn server(authority: &Authority, name: &str, clients: &str) -> (Server, String) {
     let (certificate, key) = authority.sign(name);
     let port = free_port();
-    let folder = format!("redis-tls-{port}");
-    let ca = Server::write(&folder, "ca.pem", &authority.pem());
-    let certificate = Server::write(&folder, "server.pem", &certificate);
-    let key = Server::write(&folder, "server.key", &key);
+    // The server reads them when it starts.
+    let folder = Scratch::in_memory();
+    let ca = write(&folder, "ca.pem", &authority.pem());
+    let certificate = write(&folder, "server.pem", &certificate);
+    let key = write(&folder, "server.key", &key);
     let tls_port = port.to_string();
     // The plain port stays for the test itself.
     let server = Server::start(&[
