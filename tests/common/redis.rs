@@ -74,7 +74,8 @@ impl Server {
         assert_eq!(self.cli(command), "OK", "{command:?}");
     }
 
-    /// The configuration of node `number`, whose sessions are kept here.
+    /// The configuration of node `number`, whose sessions are kept here. Its operations have the
+    /// time that a machine under load may need.
     pub(crate) fn node(&self, number: usize) -> Start {
         let route = format!("node{number}");
         let args = [
@@ -82,6 +83,8 @@ impl Server {
             "redis",
             "--redis-url",
             &self.url(),
+            "--redis-timeout",
+            "15",
             "--route",
             &route,
         ];
