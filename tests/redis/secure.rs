@@ -13,7 +13,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use crate::common::Scratch;
 use crate::common::redis::{Server, free_port, write};
-use crate::support::{PATIENT, create, reason};
+use crate::support::{builder, create, reason};
 
 /// An authority of our own, and what it has signed.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -71,10 +71,9 @@ async fn tls_works_without_any_provider_installed() {
     let authority = Authority::new();
     let (_server, port) = server(&authority, "localhost", "no");
     let open = || async {
-        let store = RedisStore::builder(format!("rediss://localhost:{port}"));
+        let store = builder(format!("rediss://localhost:{port}"));
         let store = store.root_certificates(authority.pem()).near_cache(1 << 20);
-        // Large values take long on a busy machine.
-        store.operation_timeout(PATIENT).connect().await.unwrap()
+        store.connect().await.unwrap()
     };
     let store = open().await;
     conformance(store.clone(), store).await;
@@ -89,16 +88,15 @@ async fn what_is_wrong_with_certificates_is_said() {
     let failures = [
         // Signed by another authority; for another name; not TLS at all.
         (
-            RedisStore::builder(&url).root_certificates(Authority::new().pem()),
+            builder(&url).root_certificates(Authority::new().pem()),
             "certificate",
         ),
         (
-            RedisStore::builder(format!("rediss://127.0.0.1:{port}"))
-                .root_certificates(authority.pem()),
+            builder(format!("rediss://127.0.0.1:{port}")).root_certificates(authority.pem()),
             "certificate",
         ),
         (
-            RedisStore::builder(format!("rediss://localhost:{}", _server.port))
+            builder(format!("rediss://localhost:{}", _server.port))
                 .root_certificates(authority.pem()),
             "speaks TLS",
         ),
@@ -110,9 +108,9 @@ async fn what_is_wrong_with_certificates_is_said() {
         assert!(text.contains(word), "{text}");
     }
     for builder in [
-        RedisStore::builder(&url).root_certificates("no certificate"),
-        RedisStore::builder("redis://localhost").root_certificates(authority.pem()),
-        RedisStore::builder(&url)
+        builder(&url).root_certificates("no certificate"),
+        builder("redis://localhost").root_certificates(authority.pem()),
+        builder(&url)
             .root_certificates(authority.pem())
             .client_certificate("none", "none"),
     ] {
@@ -126,7 +124,7 @@ async fn a_server_that_wants_a_certificate_gets_one() {
     let authority = Authority::new();
     let (_server, port) = server(&authority, "localhost", "yes");
     let url = format!("rediss://localhost:{port}");
-    let builder = RedisStore::builder(&url).root_certificates(authority.pem());
+    let builder = builder(&url).root_certificates(authority.pem());
     let store = builder.clone().build().unwrap();
     let key = distributable::SessionId::generate().key();
     let error = distributable::SessionStore::load(&store, &key, None)
