@@ -21,8 +21,8 @@ use crate::support::{
     rotation, secret, stored, text, value,
 };
 
-/// How long servers may take until they have agreed on a new primary. A sentinel that was not
-/// scheduled for two seconds takes no part for the next 30.
+/// How long servers may take until they have agreed on a new primary. A sentinel of Redis 6.2 that
+/// was not scheduled for two seconds takes no part for the next 30.
 pub(crate) const AGREEMENT: Duration = Duration::from_secs(3 * PATIENCE.as_secs());
 
 /// A time limit that ends no operation while they agree.
@@ -161,7 +161,10 @@ impl Sentinels {
              sentinel down-after-milliseconds main 1000\n\
              sentinel failover-timeout main 4000\n"
         );
-        Server::start_configured(port, &config, &["--sentinel"])
+        let sentinel = Server::start_configured(port, &config, &["--sentinel"]);
+        // Also after a pause it takes part. Redis 6.2 does not know the command.
+        sentinel.cli(&["SENTINEL", "DEBUG", "tilt-trigger", "60000"]);
+        sentinel
     }
 
     /// Waits until the sentinels list each other and the replica.
