@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use crate::common::PATIENCE;
 use crate::common::redis::Server;
+use crate::front::{Answer, Front};
 use crate::proxy::{Proxy, Replies};
 use crate::support::{
     PATIENT, RECOVERY, SECRET, birth, committed, create, find, in_one_of_some, insert, kind,
@@ -263,14 +264,21 @@ async fn no_answer_reaches_another_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happened() {
     let server = Server::start(&[]);
-    let proxy = Proxy::start(server.port).await;
+    // It is a primary, so that each attempt is sent to it.
+    let front = Front::start(server.port, |command| match &*command[0].to_uppercase() {
+        "EVALSHA" | "EVAL" if command[2] != "0" => {
+            Answer::Say("-READONLY You can't write against a read only replica.".to_owned())
+        }
+        _ => Answer::Pass,
+    })
+    .await;
+    let proxy = Proxy::start(front.port).await;
     let mut stores = Vec::new();
     for turn in 0..8 {
         let builder = RedisStore::builder(proxy.url());
         let timeout = Duration::from_millis(16_000 + 25 * turn);
         stores.push(builder.operation_timeout(timeout).connect().await.unwrap());
     }
-    server.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     proxy.set(Replies::Late(Duration::from_millis(80)));
     let refused = stores.into_iter().map(|store| {
         tokio::spawn(async move {
