@@ -225,10 +225,11 @@ async fn a_lost_subscription_is_announced_and_made_again() {
                 server.kill();
                 server.restart();
             }
-            // A server that is silent, and then goes on.
+            // A server that is silent, and then goes on. It is noticed after two seconds in which
+            // this process runs.
             _ => {
                 server.signal("STOP");
-                sleep(Duration::from_secs(3)).await;
+                sleep(Duration::from_secs(8)).await;
                 server.signal("CONT");
             }
         }

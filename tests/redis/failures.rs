@@ -325,12 +325,16 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
         }
     });
     let mut counted = 0;
+    let mut unknown = Vec::new();
     // On a busy machine all updates can fall between the cuts.
     while counted < UPDATES || accepted.load(Relaxed) <= CUTS {
         let Ok(Loaded::Live(record)) = store.load(&key, None).await else {
             continue;
         };
         let n: usize = value(&record, "n").unwrap().parse().unwrap();
+        let may_be_more = unknown.last() == Some(&counted);
+        assert!(n == counted || (may_be_more && n == counted + 1));
+        counted = n;
         let mut changes = insert("n", &(n + 1).to_string());
         changes.require_version("n".into(), record.version("n"));
         match store.commit(&key, Some(&record), changes).await {
@@ -341,7 +345,17 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
             }
             // There is no other writer: a conflict would be with an earlier attempt of this one.
             Ok(outcome) => panic!("{outcome:?}"),
-            Err(error) => panic!("{}", reason(&error)),
+            // The server did not accept a connection for half a second.
+            Err(error) => {
+                assert_eq!(
+                    kind(&error),
+                    Some(RedisErrorKind::Unreachable),
+                    "{}",
+                    reason(&error)
+                );
+                unknown.push(counted);
+                assert!(unknown.len() < UPDATES / 10, "{}", reason(&error));
+            }
         }
     }
     drop(acknowledged);

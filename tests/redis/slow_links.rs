@@ -225,8 +225,8 @@ async fn open(link: &SlowLink, timeout: Duration) -> RedisStore {
     builder.connect().await.unwrap()
 }
 
-/// The timeout of most stores here. A connection with a request is given up when no data moves on it
-/// for a third of that.
+/// The timeout of most stores here. A connection with a request is given up when no data moves on
+/// it for a third of that.
 const TIMEOUT: Duration = Duration::from_secs(9);
 
 /// How late a busy machine may notice the end of a time limit.
