@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 use crate::common::redis::Server;
 use crate::common::{PATIENCE, eventually};
 use crate::support::{
-    HOUR, PATIENT, SECRET, committed, create, find, in_one_of_some, insert, rotation, secret,
-    stored, text,
+    HOUR, PATIENT, RECOVERY, SECRET, committed, create, find, in_one_of_some, insert, rotation,
+    secret, stored, text,
 };
 
 pub(crate) async fn node(url: &str, name: &str) -> RedisStore {
@@ -236,6 +236,12 @@ async fn a_lost_subscription_is_announced_and_made_again() {
         for events in [&mut all, &mut own] {
             let lost = receive(events).await;
             assert_eq!(lost, Err(Lagged(1)), "{round}");
+        }
+        // Sessions have a connection of their own.
+        let start = Instant::now();
+        while store.load(&Root::generate(), None).await.is_err() {
+            assert!(start.elapsed() < RECOVERY, "{round}: it does not recover");
+            sleep(Duration::from_millis(20)).await;
         }
         nothing_else([&mut all, &mut own], &store).await;
     }
