@@ -362,9 +362,13 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
     let proxy = cutter.await.unwrap();
     let found = find(&store, &key).await.unwrap();
     assert_eq!(value(&found, "n"), Some(counted.to_string()));
-    // A rotation and an end whose answers are lost.
+    rotations_and_ends_take_effect_once(&store, &proxy).await;
+}
+
+/// A rotation and an end whose answers are lost.
+async fn rotations_and_ends_take_effect_once(store: &RedisStore, proxy: &Proxy) {
     for turn in 0..20 {
-        let (key, record) = create(&store, "a", "1").await;
+        let (key, record) = create(store, "a", "1").await;
         let mut rotation = rotation(SECRET, secret(1));
         rotation.insert("b".into(), text("2"));
         proxy.set(Replies::CutAfter(turn * 3));
