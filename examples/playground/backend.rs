@@ -236,6 +236,10 @@ fn redis(args: &Args) -> Result<RedisStore, RedisError> {
         Some(route) => store.node_name(route),
         None => store,
     };
+    let store = match args.redis_timeout {
+        Some(secs) => store.operation_timeout(Duration::from_secs(secs)),
+        None => store,
+    };
     let store = if args.near_cache {
         store.near_cache(args.max_bytes.unwrap_or(64 << 20))
     } else {

@@ -3,23 +3,24 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::Instant;
 
 use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 
-use super::{Node, PATIENCE, POLL, Start, first_port};
+use super::ports::reserve;
+use super::{Node, PATIENCE, POLL, Scratch, Start, first_port};
 
 /// A running server. Dropping it kills the process.
 pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
-    folder: PathBuf,
+    /// In memory: sentinels and servers of clusters write a file with each change and wait for the
+    /// disk, and a sentinel that has waited for two seconds replaces no primary for 30 more.
+    folder: Scratch,
     args: Vec<String>,
     password: Option<String>,
 }
@@ -28,29 +29,28 @@ impl Server {
     /// Starts an empty server and waits until it answers.
     pub(crate) fn start(args: &[&str]) -> Self {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self::start_at(free_port(), args, None)
+        Self::start_at(free_port(), Scratch::in_memory(), args, None)
     }
 
     /// As [`start`](Self::start), for a server that requires a password.
     pub(crate) fn start_with_password(password: &str) -> Self {
         let args = vec!["--requirepass".to_owned(), password.to_owned()];
-        Self::start_at(free_port(), args, Some(password.to_owned()))
+        let folder = Scratch::in_memory();
+        Self::start_at(free_port(), folder, args, Some(password.to_owned()))
     }
 
-    /// A server with a configuration of its own, which names this port.
-    pub(crate) fn start_on(port: u16, args: &[&str]) -> Self {
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Self::start_at(port, args, None)
+    /// A server with this configuration, which names the port.
+    pub(crate) fn start_configured(port: u16, config: &str, args: &[&str]) -> Self {
+        let folder = Scratch::in_memory();
+        let file = write(&folder, "redis.conf", config);
+        let args = args.iter().map(|&arg| arg.to_owned());
+        let args = [file].into_iter().chain(args).collect();
+        Self::start_at(port, folder, args, None)
     }
 
-    fn start_at(port: u16, args: Vec<String>, password: Option<String>) -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("redis-test-{}-{number}", std::process::id());
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&folder).expect("there is room for a folder");
+    fn start_at(port: u16, folder: Scratch, args: Vec<String>, password: Option<String>) -> Self {
         let mut server = Self {
-            child: spawn(port, &folder, &args),
+            child: spawn(port, folder.path(), &args),
             port,
             folder,
             args,
@@ -74,7 +74,8 @@ impl Server {
         assert_eq!(self.cli(command), "OK", "{command:?}");
     }
 
-    /// The configuration of node `number`, whose sessions are kept here.
+    /// The configuration of node `number`, whose sessions are kept here. Its operations have the
+    /// time that a machine under load may need.
     pub(crate) fn node(&self, number: usize) -> Start {
         let route = format!("node{number}");
         let args = [
@@ -82,6 +83,8 @@ impl Server {
             "redis",
             "--redis-url",
             &self.url(),
+            "--redis-timeout",
+            "15",
             "--route",
             &route,
         ];
@@ -130,23 +133,12 @@ impl Server {
 
     /// Starts it again on the same port, without its data in memory.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder, &self.args);
+        self.child = spawn(self.port, self.folder.path(), &self.args);
         self.wait();
     }
 
-    /// Writes a file into the folder of the server. Returns its path.
-    pub(crate) fn write(folder: &str, name: &str, content: &str) -> String {
-        let folder =
-            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{folder}-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("there is room for a folder");
-        let path = folder.join(name);
-        let mut file = fs::File::create(&path).expect("there is room for a file");
-        file.write_all(content.as_bytes()).expect("there is room");
-        path.to_str().expect("it is UTF-8").to_owned()
-    }
-
     fn log(&self) -> String {
-        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     fn wait(&mut self) {
@@ -171,8 +163,14 @@ impl Drop for Server {
         // It may have ended already; then there is nothing left to do.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+/// Writes a file for a server. Returns its path.
+pub(crate) fn write(folder: &Scratch, name: &str, content: &str) -> String {
+    let path = folder.path().join(name);
+    fs::write(&path, content).expect("there is room for a file");
+    path.to_str().expect("it is UTF-8").to_owned()
 }
 
 fn spawn(port: u16, folder: &Path, args: &[String]) -> Child {
@@ -238,7 +236,11 @@ fn ask(port: u16, password: Option<&str>, command: &[&str]) -> Result<String, St
     };
     let info = address.into_connection_info().map_err(text)?;
     let client = redis::Client::open(info.set_redis_settings(settings)).map_err(text)?;
-    let mut connection = client.get_connection().map_err(text)?;
+    // A server that stands still is an error as well.
+    let connected = client.get_connection_with_timeout(PATIENCE);
+    let mut connection = connected.map_err(text)?;
+    let limited = connection.set_read_timeout(Some(PATIENCE));
+    limited.map_err(text)?;
     let (name, arguments) = command.split_first().expect("a command has a name");
     let answer = redis::cmd(name).arg(arguments).query(&mut connection);
     Ok(printed(&answer.map_err(text)?).trim_end().to_owned())
@@ -280,8 +282,7 @@ pub(crate) fn free_port() -> u16 {
     loop {
         let offset = start + usize::from(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = PORTS.start + (offset % PORTS.len()) as u16;
-        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + 10_000) {
+        if reserve(port) && reserve(port + 10_000) {
             return port;
         }
     }

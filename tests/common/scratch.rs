@@ -28,7 +28,7 @@ impl Scratch {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("distributable-test-{}-{number}", std::process::id());
         let path = directory.join(name);
-        // A process with this number may have been killed before.
+        // What an earlier process with this number has left, which was killed.
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("the directory can be written");
         Self(path)

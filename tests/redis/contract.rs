@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use distributable::session::{Changes, Outcome, Record, Value};
 use distributable::testing::conformance;
-use distributable::{RedisStore, SessionStore, StoreErrorKind};
+use distributable::{SessionStore, StoreErrorKind};
 
 use crate::common::redis::Server;
-use crate::support::{SECRET, create, find, insert, patient};
+use crate::support::{SECRET, builder, create, find, insert, patient};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_redis_store_keeps_the_contract() {
@@ -20,7 +20,7 @@ async fn the_redis_store_keeps_the_contract() {
 #[tokio::test]
 async fn a_value_of_more_than_half_of_the_limit_can_be_replaced() {
     let server = Server::start(&[]);
-    let builder = RedisStore::builder(server.url()).max_session_bytes(1_000);
+    let builder = builder(server.url()).max_session_bytes(1_000);
     let store = builder.connect().await.unwrap();
     let (key, record) = create(&store, "a", &"x".repeat(600)).await;
     let outcome = store.commit(&key, Some(&record), insert("a", &"y".repeat(600)));
@@ -36,7 +36,7 @@ async fn a_value_of_more_than_half_of_the_limit_can_be_replaced() {
 #[tokio::test]
 async fn a_removed_attribute_leaves_no_field() {
     let server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let key = store.new_id().key();
     let hour = Duration::from_secs(3_600);
     let value = || Value::from_bytes(*b"1");

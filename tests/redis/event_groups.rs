@@ -10,10 +10,9 @@ use distributable::{
 };
 use tokio::time::sleep;
 
-use crate::common::PATIENCE;
 use crate::common::redis::has_sharded_channels;
 use crate::events::{EXPIRED, create_brief, listen, node, receive};
-use crate::groups::{Cluster, Sentinels};
+use crate::groups::{AGREEMENT, Cluster, Sentinels};
 use crate::support::{HOUR, birth, create};
 
 /// Creates a session as soon as that is possible.
@@ -23,7 +22,7 @@ async fn create_again(store: &RedisStore) -> Root {
         let key = store.new_id().key();
         match store.commit(&key, None, birth("a", "1")).await {
             Ok(Outcome::Committed(_)) => return key,
-            _ => assert!(start.elapsed() < PATIENCE, "no session can be created"),
+            _ => assert!(start.elapsed() < AGREEMENT, "no session can be created"),
         }
         sleep(Duration::from_millis(20)).await;
     }
@@ -144,7 +143,7 @@ async fn settle(all: &mut [SessionEvents; 2], stores: [&RedisStore; 2]) {
     let start = Instant::now();
     let mut good = 0;
     while good < 60 {
-        assert!(start.elapsed() < 2 * PATIENCE, "no events of some shard");
+        assert!(start.elapsed() < AGREEMENT, "no events of some shard");
         let key = create_again(stores[good % 2]).await;
         let mut is_good = true;
         for events in &mut *all {

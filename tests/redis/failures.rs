@@ -15,19 +15,21 @@ use tokio::time::sleep;
 
 use crate::common::PATIENCE;
 use crate::common::redis::Server;
+use crate::front::{Answer, Front};
 use crate::proxy::{Proxy, Replies};
 use crate::support::{
-    SECRET, birth, committed, create, find, insert, kind, reason, rotation, secret, stored, text,
-    value,
+    PATIENT, RECOVERY, SECRET, birth, committed, create, find, in_one_of_some, insert, kind,
+    patient, reason, rotation, secret, stored, text, value,
 };
 
-/// Polls until a load succeeds; panics when it does not in time.
-async fn recovers(store: &RedisStore, within: Duration) {
-    let deadline = Instant::now() + within;
-    let key = store.new_id().key();
-    while let Err(error) = store.load(&key, None).await {
-        let late = format!("not within {within:?}: {}", reason(&error));
-        assert!(Instant::now() < deadline, "{late}");
+/// Polls until a load succeeds, and returns its result; panics when it does not in time.
+async fn recovers(store: &RedisStore, key: &Root) -> Loaded {
+    let deadline = Instant::now() + RECOVERY;
+    loop {
+        match store.load(key, None).await {
+            Ok(found) => return found,
+            Err(error) => assert!(Instant::now() < deadline, "{}", reason(&error)),
+        }
         sleep(Duration::from_millis(20)).await;
     }
 }
@@ -36,7 +38,7 @@ async fn recovers(store: &RedisStore, within: Duration) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_is_gone_is_an_error_at_once_and_works_when_it_is_back() {
     let mut server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let (key, record) = create(&store, "a", "1").await;
     server.kill();
     let mut slowest = Duration::ZERO;
@@ -53,22 +55,33 @@ async fn a_server_that_is_gone_is_an_error_at_once_and_works_when_it_is_back() {
         error.unwrap_err();
         slowest = slowest.max(start.elapsed());
     }
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    // Nothing waits for the end of its time.
+    assert!(slowest < PATIENT, "{slowest:?}");
     server.restart();
-    recovers(&store, Duration::from_secs(5)).await;
     // It has lost everything: no user is logged in, and nothing comes back.
-    assert_eq!(find(&store, &key).await, None);
+    assert_eq!(recovers(&store, &key).await, Loaded::Absent);
     let outcome = store.commit(&key, Some(&record), insert("a", "2")).await;
     assert_eq!(outcome.unwrap(), Outcome::Gone);
     assert_eq!(server.cli(&["DBSIZE"]), "0");
     create(&store, "a", "1").await;
+    // However long it was away, sessions work within two seconds.
+    in_one_of_some("sessions work soon", async || {
+        server.kill();
+        sleep(Duration::from_secs(3)).await;
+        assert!(store.load(&key, None).await.is_err());
+        server.restart();
+        let start = Instant::now();
+        recovers(&store, &key).await;
+        start.elapsed() < Duration::from_secs(2)
+    })
+    .await;
 }
 
 /// what an administrator may do meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_flushed_server_goes_on() {
     let server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let (key, record) = create(&store, "a", "1").await;
     server.ok(&["SCRIPT", "FLUSH"]);
     committed(store.commit(&key, Some(&record), insert("a", "2")).await);
@@ -84,14 +97,16 @@ async fn a_flushed_server_goes_on() {
 /// `CLIENT PAUSE`, and a process that stands still.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_that_stands_still_holds_no_request_longer_than_the_deadline() {
+    const PAUSE: Duration = Duration::from_secs(8);
     let server = Server::start(&[]);
     let builder = RedisStore::builder(server.url()).operation_timeout(Duration::from_millis(600));
     let store = builder.connect().await.unwrap();
-    let (key, record) = create(&store, "a", "1").await;
+    let (key, record) = create(&patient(&server.url()).await, "a", "1").await;
+    recovers(&store, &key).await;
     for round in ["CLIENT PAUSE", "SIGSTOP"] {
         match round {
             "SIGSTOP" => server.signal("STOP"),
-            _ => server.ok(&["CLIENT", "PAUSE", "5000", "ALL"]),
+            _ => server.ok(&["CLIENT", "PAUSE", &PAUSE.as_millis().to_string(), "ALL"]),
         }
         let start = Instant::now();
         let mut requests = JoinSet::new();
@@ -115,15 +130,16 @@ async fn a_server_that_stands_still_holds_no_request_longer_than_the_deadline() 
         for (kind, took) in requests.join_all().await {
             let kinds = [StoreErrorKind::Unavailable, StoreErrorKind::Indeterminate];
             assert!(kinds.contains(&kind), "{round}: {kind:?}");
-            assert!(took < Duration::from_millis(3_000), "{round}: {took:?}");
+            // It would be longer if it waited for the server.
+            assert!(took < PAUSE, "{round}: {took:?}");
         }
-        assert!(start.elapsed() < Duration::from_secs(5));
+        assert!(start.elapsed() < PAUSE);
         match round {
             "SIGSTOP" => server.signal("CONT"),
-            _ => sleep(Duration::from_millis(5_000).saturating_sub(start.elapsed())).await,
+            _ => sleep(PAUSE.saturating_sub(start.elapsed())).await,
         }
-        recovers(&store, Duration::from_secs(10)).await;
-        assert!(find(&store, &key).await.is_some(), "{round}");
+        let found = recovers(&store, &key).await;
+        assert!(found.into_live().is_some(), "{round}");
     }
 }
 
@@ -131,7 +147,7 @@ async fn a_server_that_stands_still_holds_no_request_longer_than_the_deadline() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_full_server_refuses_what_adds_and_nothing_else() {
     let server = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let (key, record) = create(&store, "a", "1").await;
     let (other, _) = create(&store, "a", "1").await;
     let large = "x".repeat(20_000);
@@ -160,7 +176,7 @@ async fn a_full_server_refuses_what_adds_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn an_evicted_session_is_no_session() {
     let server = Server::start(&["--maxmemory", "3mb", "--maxmemory-policy", "allkeys-random"]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let mut keys = Vec::new();
     let large = "x".repeat(20_000);
     for _ in 0..200 {
@@ -184,10 +200,11 @@ async fn no_answer_reaches_another_request() {
     let proxy = Proxy::start(server.port).await;
     let builder = RedisStore::builder(proxy.url()).operation_timeout(Duration::from_millis(900));
     let store = builder.connect().await.unwrap();
+    let direct = patient(&server.url()).await;
     let mut sessions = Vec::new();
     for number in 0..64 {
         let name = number.to_string();
-        let (key, _) = create(&store, "whose", &name).await;
+        let (key, _) = create(&direct, "whose", &name).await;
         sessions.push((key, name));
     }
     let sessions = Arc::new(sessions);
@@ -242,18 +259,26 @@ async fn no_answer_reaches_another_request() {
 }
 
 /// a write that was refused until the end has not happened, as the error states. Most of the
-/// time an attempt is under way: cut off at the end, some of these would be of unknown outcome.
+/// time an attempt is under way: cut off at the end, some of these would be of unknown outcome. The
+/// last one has an eighth of the timeout, two seconds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_write_that_is_refused_until_the_deadline_is_known_not_to_have_happened() {
     let server = Server::start(&[]);
-    let proxy = Proxy::start(server.port).await;
+    // It is a primary, so that each attempt is sent to it.
+    let front = Front::start(server.port, |command| match &*command[0].to_uppercase() {
+        "EVALSHA" | "EVAL" if command[2] != "0" => {
+            Answer::Say("-READONLY You can't write against a read only replica.".to_owned())
+        }
+        _ => Answer::Pass,
+    })
+    .await;
+    let proxy = Proxy::start(front.port).await;
     let mut stores = Vec::new();
     for turn in 0..8 {
         let builder = RedisStore::builder(proxy.url());
-        let timeout = Duration::from_millis(4_000 + 25 * turn);
+        let timeout = Duration::from_millis(16_000 + 25 * turn);
         stores.push(builder.operation_timeout(timeout).connect().await.unwrap());
     }
-    server.ok(&["REPLICAOF", "127.0.0.1", "1"]);
     proxy.set(Replies::Late(Duration::from_millis(80)));
     let refused = stores.into_iter().map(|store| {
         tokio::spawn(async move {
@@ -281,11 +306,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let accepted = proxy.accepted.clone();
-    let store = RedisStore::builder(proxy.url())
-        .operation_timeout(Duration::from_secs(5))
-        .connect()
-        .await
-        .unwrap();
+    let store = patient(&proxy.url()).await;
     let (key, _) = create(&store, "n", "0").await;
     let (acknowledged, mut seen) = watch::channel(0);
     let cutter = tokio::spawn(async move {
@@ -304,12 +325,16 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
         }
     });
     let mut counted = 0;
+    let mut unknown = Vec::new();
     // On a busy machine all updates can fall between the cuts.
     while counted < UPDATES || accepted.load(Relaxed) <= CUTS {
         let Ok(Loaded::Live(record)) = store.load(&key, None).await else {
             continue;
         };
         let n: usize = value(&record, "n").unwrap().parse().unwrap();
+        let may_be_more = unknown.last() == Some(&counted);
+        assert!(n == counted || (may_be_more && n == counted + 1));
+        counted = n;
         let mut changes = insert("n", &(n + 1).to_string());
         changes.require_version("n".into(), record.version("n"));
         match store.commit(&key, Some(&record), changes).await {
@@ -320,16 +345,30 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
             }
             // There is no other writer: a conflict would be with an earlier attempt of this one.
             Ok(outcome) => panic!("{outcome:?}"),
-            Err(error) => panic!("{}", reason(&error)),
+            // The server did not accept a connection for half a second.
+            Err(error) => {
+                assert_eq!(
+                    kind(&error),
+                    Some(RedisErrorKind::Unreachable),
+                    "{}",
+                    reason(&error)
+                );
+                unknown.push(counted);
+                assert!(unknown.len() < UPDATES / 10, "{}", reason(&error));
+            }
         }
     }
     drop(acknowledged);
     let proxy = cutter.await.unwrap();
     let found = find(&store, &key).await.unwrap();
     assert_eq!(value(&found, "n"), Some(counted.to_string()));
-    // A rotation and an end whose answers are lost.
+    rotations_and_ends_take_effect_once(&store, &proxy).await;
+}
+
+/// A rotation and an end whose answers are lost.
+async fn rotations_and_ends_take_effect_once(store: &RedisStore, proxy: &Proxy) {
     for turn in 0..20 {
-        let (key, record) = create(&store, "a", "1").await;
+        let (key, record) = create(store, "a", "1").await;
         let mut rotation = rotation(SECRET, secret(1));
         rotation.insert("b".into(), text("2"));
         proxy.set(Replies::CutAfter(turn * 3));
@@ -355,7 +394,7 @@ async fn a_commit_that_is_tried_again_takes_effect_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_cannot_be_read_is_an_error_for_that_session_or_attribute_alone() {
     let server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let (good, _) = create(&store, "a", "1").await;
     let foreign = |commands: &[&[&str]]| {
         let key = store.new_id().key();

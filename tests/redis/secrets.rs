@@ -17,11 +17,12 @@ use tower::ServiceExt;
 
 use crate::common::redis::Server;
 use crate::support::{
-    SECRET, birth, committed, create, find, insert, rotation, secret, stored, text, value,
+    RECOVERY, SECRET, birth, builder, committed, create, find, in_one_of_some, insert, patient,
+    rotation, secret, stored, text, value,
 };
 
 async fn near(server: &Server) -> RedisStore {
-    let builder = RedisStore::builder(server.url()).near_cache(1 << 20);
+    let builder = builder(server.url()).near_cache(1 << 20);
     builder.connect().await.unwrap()
 }
 
@@ -35,7 +36,7 @@ async fn finds(store: &RedisStore, key: &Root, secret: SecretHash) -> bool {
 
 /// Loads until a load costs the server nothing.
 async fn warm(server: &Server, store: &RedisStore, key: &Root, secret: SecretHash) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + RECOVERY;
     loop {
         let before = server.commands();
         assert!(finds(store, key, secret).await);
@@ -49,8 +50,8 @@ async fn warm(server: &Server, store: &RedisStore, key: &Root, secret: SecretHas
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_replaced_secret_is_dead_at_once() {
     let server = Server::start(&[]);
-    let here = RedisStore::connect(&server.url()).await.unwrap();
-    let there = RedisStore::connect(&server.url()).await.unwrap();
+    let here = patient(&server.url()).await;
+    let there = patient(&server.url()).await;
     let (copies, others) = (near(&server).await, near(&server).await);
     let (key, record) = create(&here, "a", "1").await;
     assert_eq!(load(&there, &key, secret(9)).await, Loaded::Absent);
@@ -68,7 +69,7 @@ async fn a_replaced_secret_is_dead_at_once() {
     // A copy from before does not turn the new secret away, and a copy from after is the new one.
     for (turn, store) in [&copies, &others].into_iter().enumerate() {
         assert!(finds(store, &key, secret(1)).await);
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + RECOVERY;
         while load(store, &key, SECRET).await != Loaded::Superseded {
             assert!(
                 Instant::now() < deadline,
@@ -101,20 +102,24 @@ async fn a_copy_answers_for_its_secret_alone() {
     let server = Server::start(&[]);
     let store = near(&server).await;
     let (key, _) = create(&store, "a", "1").await;
-    warm(&server, &store, &key, SECRET).await;
-    let before = server.commands();
-    for _ in 0..10 {
-        assert_eq!(load(&store, &key, secret(9)).await, Loaded::Absent);
-    }
-    assert_eq!(server.commands(), before + 10);
-    assert!(finds(&store, &key, SECRET).await && find(&store, &key).await.is_some());
-    assert_eq!(server.commands(), before + 10);
+    // Copies count for two seconds from the last question to the server that it has answered.
+    in_one_of_some("one command for each wrong secret", async || {
+        warm(&server, &store, &key, SECRET).await;
+        let before = server.commands();
+        for _ in 0..10 {
+            assert_eq!(load(&store, &key, secret(9)).await, Loaded::Absent);
+        }
+        let asked = server.commands() - before;
+        assert!(finds(&store, &key, SECRET).await && find(&store, &key).await.is_some());
+        (asked, server.commands() - before) == (10, 10)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn other_secrets_are_superseded_for_a_minute_after_a_rotation() {
     let server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let (key, _) = create(&store, "a", "1").await;
     for n in 0..3 {
         committed(
@@ -149,7 +154,7 @@ async fn other_secrets_are_superseded_for_a_minute_after_a_rotation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_session_is_one_key_for_its_whole_life() {
     let server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let (key, mut record) = create(&store, "a", "1").await;
     for n in 0..10 {
         let changes = rotation(secret(n), secret(n + 1));
@@ -236,7 +241,7 @@ async fn a_write_under_way_lands_in_the_session_that_was_rotated_meanwhile() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_rotation_can_be_taken_back() {
     let server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let (key, _) = create(&store, "a", "1").await;
     let back = || store.commit(&key, None, rotation(secret(1), SECRET));
     assert_eq!(back().await.unwrap(), Outcome::Superseded);
@@ -251,7 +256,7 @@ async fn a_rotation_can_be_taken_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_login_is_stored_with_its_user_and_its_deadline() {
     let server = Server::start(&[]);
-    let store = RedisStore::connect(&server.url()).await.unwrap();
+    let store = patient(&server.url()).await;
     let app = Router::new()
         .route(
             "/set",
@@ -319,7 +324,7 @@ async fn a_user_can_log_in_after_a_change_of_the_applications_name() {
     let server = Server::start(&[]);
     let login = async |session: Session| session.log_in("ada");
     for name in [Some("shop"), Some("shop2"), None, Some("shop")] {
-        let builder = RedisStore::builder(server.url());
+        let builder = builder(server.url());
         let builder = match name {
             Some(name) => builder.application(name),
             None => builder,

@@ -11,8 +11,9 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use crate::common::redis::{Server, free_port};
-use crate::support::{PATIENT, create, reason};
+use crate::common::Scratch;
+use crate::common::redis::{Server, free_port, write};
+use crate::support::{builder, create, reason};
 
 /// An authority of our own, and what it has signed.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -43,10 +44,11 @@ impl Authority {
 fn server(authority: &Authority, name: &str, clients: &str) -> (Server, String) {
     let (certificate, key) = authority.sign(name);
     let port = free_port();
-    let folder = format!("redis-tls-{port}");
-    let ca = Server::write(&folder, "ca.pem", &authority.pem());
-    let certificate = Server::write(&folder, "server.pem", &certificate);
-    let key = Server::write(&folder, "server.key", &key);
+    // The server reads them when it starts.
+    let folder = Scratch::in_memory();
+    let ca = write(&folder, "ca.pem", &authority.pem());
+    let certificate = write(&folder, "server.pem", &certificate);
+    let key = write(&folder, "server.key", &key);
     let tls_port = port.to_string();
     // The plain port stays for the test itself.
     let server = Server::start(&[
@@ -69,10 +71,9 @@ async fn tls_works_without_any_provider_installed() {
     let authority = Authority::new();
     let (_server, port) = server(&authority, "localhost", "no");
     let open = || async {
-        let store = RedisStore::builder(format!("rediss://localhost:{port}"));
+        let store = builder(format!("rediss://localhost:{port}"));
         let store = store.root_certificates(authority.pem()).near_cache(1 << 20);
-        // Large values take long on a busy machine.
-        store.operation_timeout(PATIENT).connect().await.unwrap()
+        store.connect().await.unwrap()
     };
     let store = open().await;
     conformance(store.clone(), store).await;
@@ -87,16 +88,15 @@ async fn what_is_wrong_with_certificates_is_said() {
     let failures = [
         // Signed by another authority; for another name; not TLS at all.
         (
-            RedisStore::builder(&url).root_certificates(Authority::new().pem()),
+            builder(&url).root_certificates(Authority::new().pem()),
             "certificate",
         ),
         (
-            RedisStore::builder(format!("rediss://127.0.0.1:{port}"))
-                .root_certificates(authority.pem()),
+            builder(format!("rediss://127.0.0.1:{port}")).root_certificates(authority.pem()),
             "certificate",
         ),
         (
-            RedisStore::builder(format!("rediss://localhost:{}", _server.port))
+            builder(format!("rediss://localhost:{}", _server.port))
                 .root_certificates(authority.pem()),
             "speaks TLS",
         ),
@@ -108,9 +108,9 @@ async fn what_is_wrong_with_certificates_is_said() {
         assert!(text.contains(word), "{text}");
     }
     for builder in [
-        RedisStore::builder(&url).root_certificates("no certificate"),
-        RedisStore::builder("redis://localhost").root_certificates(authority.pem()),
-        RedisStore::builder(&url)
+        builder(&url).root_certificates("no certificate"),
+        builder("redis://localhost").root_certificates(authority.pem()),
+        builder(&url)
             .root_certificates(authority.pem())
             .client_certificate("none", "none"),
     ] {
@@ -124,7 +124,7 @@ async fn a_server_that_wants_a_certificate_gets_one() {
     let authority = Authority::new();
     let (_server, port) = server(&authority, "localhost", "yes");
     let url = format!("rediss://localhost:{port}");
-    let builder = RedisStore::builder(&url).root_certificates(authority.pem());
+    let builder = builder(&url).root_certificates(authority.pem());
     let store = builder.clone().build().unwrap();
     let key = distributable::SessionId::generate().key();
     let error = distributable::SessionStore::load(&store, &key, None)

@@ -30,7 +30,10 @@ async fn a_store_takes_the_settings_of_a_client() {
     assert_eq!(found, "1");
     // The builder's credentials take precedence.
     let builder = RedisStore::builder_with(("127.0.0.1", server.port)).unwrap();
-    let store = builder.credentials(None, "right").connect().await.unwrap();
+    let builder = builder
+        .credentials(None, "right")
+        .operation_timeout(PATIENT);
+    let store = builder.connect().await.unwrap();
     create(&store, "a", "1").await;
     let refused = RedisStore::builder_with(ConnectionAddr::Unix("/run/redis.sock".into()));
     assert_eq!(refused.unwrap_err().kind(), RedisErrorKind::Config);

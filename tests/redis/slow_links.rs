@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use distributable::{RedisStore, SessionStore, StoreErrorKind};
+use distributable::session::Changes;
+use distributable::{RedisStore, Root, SessionStore, StoreErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpSocket, TcpStream};
@@ -15,17 +16,28 @@ use tokio::task::{self, AbortHandle, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::common::redis::Server;
-use crate::support::{birth, committed, create, find, insert, reason, value};
+use crate::support::{
+    RECOVERY, birth, committed, create, find, in_one_of_some, insert, patient, reason, text, value,
+};
 
 /// the data of a session takes longer, in each direction, than a server may be silent; what
 /// waits behind it is answered as well, and the connection is kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_session_that_takes_seconds_on_a_slow_link_is_written_and_read() {
+    // A server that stands still for a second costs a connection as well.
+    in_one_of_some("the connection is kept", async || {
+        large_sessions_pass().await == 1
+    })
+    .await;
+}
+
+/// Writes and reads a large session. Returns the number of connections that it took.
+async fn large_sessions_pass() -> usize {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
-    let store = open(&link, Duration::from_secs(5)).await;
+    let store = open(&link, TIMEOUT).await;
     let (small, _) = create(&store, "a", "1").await;
-    let large = "x".repeat(5 * RATE / 2);
+    let large = "x".repeat(4 * RATE);
 
     let key = store.new_id().key();
     let start = Instant::now();
@@ -36,14 +48,14 @@ async fn a_session_that_takes_seconds_on_a_slow_link_is_written_and_read() {
     };
     let (written, read) = tokio::join!(writing, reading);
     committed(written);
-    assert!(start.elapsed() > Duration::from_secs(2), "the link is slow");
+    assert!(start.elapsed() > TIMEOUT / 3, "the link is slow");
     assert_eq!(value(&read.unwrap(), "a").as_deref(), Some("1"));
 
     let (found, read) = tokio::join!(find(&store, &key), find(&store, &small));
     let found = value(&found.unwrap(), "large").unwrap();
     assert!(found == large, "{} bytes", found.len());
     assert_eq!(value(&read.unwrap(), "a").as_deref(), Some("1"));
-    assert_eq!(link.accepted(), 1, "the connection was never given up");
+    link.accepted()
 }
 
 /// the rest of a request that is too late does not hold up the requests after it.
@@ -61,10 +73,11 @@ async fn a_request_that_is_too_large_for_the_deadline_blocks_nothing_after_it() 
         .await;
     let error = error.unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Indeterminate);
-    assert!(start.elapsed() < timeout + Duration::from_secs(1));
+    // The rest would take 15 seconds.
+    assert!(start.elapsed() < timeout + GRACE);
     let found = find(&store, &key).await.unwrap();
     assert_eq!(value(&found, "a").as_deref(), Some("1"));
-    assert_eq!(link.accepted(), 2, "the first connection was given up");
+    assert!(link.accepted() > 1, "the first connection was given up");
 }
 
 /// On a slow link an invalidation may be behind megabytes, so a copy counts from when the server
@@ -74,21 +87,17 @@ async fn a_copy_is_not_older_than_two_seconds_on_a_slow_link() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
     let cached = RedisStore::builder(link.url())
-        .operation_timeout(Duration::from_secs(9))
+        .operation_timeout(TIMEOUT)
         .near_cache(64 << 20)
         .connect()
         .await
         .unwrap();
-    let direct = RedisStore::connect(&server.url()).await.unwrap();
+    let direct = patient(&server.url()).await;
     let (key, _) = create(&direct, "a", "1").await;
     let large = "x".repeat(3 * RATE);
     let (first, _) = create(&direct, "large", &large).await;
     let (second, _) = create(&direct, "large", &large).await;
-    // From now on there is a copy.
-    for _ in 0..2 {
-        assert!(find(&cached, &key).await.is_some());
-    }
-    assert_eq!(cached.near_cache().unwrap().hits, 1);
+    warm(&cached, &key).await;
     let start = Instant::now();
     let at = |millis| sleep_until((start + Duration::from_millis(millis)).into());
     // Then the answer to a check is under way behind the first of them, sent at the latest after a
@@ -118,30 +127,47 @@ async fn a_request_that_reads_again_gets_no_copy() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
     let cached = RedisStore::builder(link.url())
-        .operation_timeout(Duration::from_secs(9))
+        .operation_timeout(TIMEOUT)
         .near_cache(64 << 20)
         .connect()
         .await
         .unwrap();
-    let direct = RedisStore::connect(&server.url()).await.unwrap();
+    let direct = patient(&server.url()).await;
     let (key, _) = create(&direct, "a", "1").await;
-    let (large, _) = create(&direct, "large", &"x".repeat(RATE)).await;
-    // From now on there is a copy.
-    for _ in 0..2 {
-        assert!(find(&cached, &key).await.is_some());
+    let mut round = 1;
+    // A copy counts for a second more, behind the large session: until then a write and a read have
+    // to take place.
+    in_one_of_some("a copy lacks a write", async || {
+        warm(&cached, &key).await;
+        round += 1;
+        let (large, _) = create(&direct, "large", &"x".repeat(5 * RATE)).await;
+        let next = text(&round.to_string());
+        let reading = async {
+            sleep(Duration::from_millis(200)).await;
+            let mut changes = Changes::default();
+            changes.insert("a".into(), next.clone());
+            committed(direct.commit(&key, None, changes).await);
+            // The invalidation is behind the large session.
+            let copy = find(&cached, &key).await.unwrap();
+            let again = cached.load(&key, None).await.unwrap().into_live();
+            assert_eq!(again.unwrap().get("a"), Some(&next));
+            copy.get("a") != Some(&next)
+        };
+        let (large, is_older) = tokio::join!(find(&cached, &large), reading);
+        assert!(large.is_some());
+        is_older
+    })
+    .await;
+}
+
+/// Reads a session until a copy is returned.
+async fn warm(cached: &RedisStore, key: &Root) {
+    let hits = || cached.near_cache().unwrap().hits;
+    let (before, start) = (hits(), Instant::now());
+    while hits() == before {
+        assert!(start.elapsed() < RECOVERY, "it is never warm");
+        assert!(find(cached, key).await.is_some());
     }
-    assert_eq!(cached.near_cache().unwrap().hits, 1);
-    let reading = async {
-        sleep(Duration::from_millis(200)).await;
-        committed(direct.commit(&key, None, insert("a", "2")).await);
-        // The invalidation is behind the large session.
-        let copy = find(&cached, &key).await.unwrap();
-        assert_eq!(value(&copy, "a").as_deref(), Some("1"));
-        let again = cached.load(&key, None).await.unwrap().into_live();
-        assert_eq!(value(&again.unwrap(), "a").as_deref(), Some("2"));
-    };
-    let (large, ()) = tokio::join!(find(&cached, &large), reading);
-    assert!(large.is_some());
 }
 
 /// a link that carries nothing any more is given up, in the middle of a large request too.
@@ -149,8 +175,7 @@ async fn a_request_that_reads_again_gets_no_copy() {
 async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
-    let timeout = Duration::from_secs(6);
-    let store = open(&link, timeout).await;
+    let store = open(&link, TIMEOUT).await;
     let (key, record) = create(&store, "a", "1").await;
     let large = "x".repeat(4 * RATE);
     let start = Instant::now();
@@ -159,19 +184,21 @@ async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
         sleep(Duration::from_millis(500)).await;
         link.stop(true);
         while link.accepted() == 1 {
-            assert!(start.elapsed() < timeout, "it is not given up");
+            assert!(start.elapsed() < TIMEOUT, "it is not given up");
             sleep(Duration::from_millis(10)).await;
         }
     };
     let (written, ()) = tokio::join!(writing, stopping);
-    let error = written.unwrap_err();
-    let grace = Duration::from_secs(1);
-    assert!(start.elapsed() < timeout + grace, "{}", reason(&error));
+    written.unwrap_err();
     link.stop(false);
-    while store.load(&key, None).await.is_err() {
-        assert!(start.elapsed() < timeout * 4, "it does not recover");
-    }
-    let found = find(&store, &key).await.unwrap();
+    let passing = Instant::now();
+    let found = loop {
+        match store.load(&key, None).await {
+            Ok(found) => break found.into_live().unwrap(),
+            Err(error) => assert!(passing.elapsed() < RECOVERY, "{}", reason(&error)),
+        }
+        sleep(Duration::from_millis(10)).await;
+    };
     assert_eq!(value(&found, "a").as_deref(), Some("1"));
 }
 
@@ -180,14 +207,13 @@ async fn a_link_that_stops_in_the_middle_of_a_large_request_is_given_up() {
 async fn a_link_that_stops_while_small_requests_are_sent_is_given_up() {
     let server = Server::start(&[]);
     let link = SlowLink::start(server.port, RATE).await;
-    let timeout = Duration::from_secs(6);
-    let store = open(&link, timeout).await;
+    let store = open(&link, TIMEOUT).await;
     let (key, _) = create(&store, "a", "1").await;
     link.stop(true);
     let start = Instant::now();
     let mut requests = JoinSet::new();
     while link.accepted() == 1 {
-        assert!(start.elapsed() < timeout, "it is not given up");
+        assert!(start.elapsed() < TIMEOUT, "it is not given up");
         let store = store.clone();
         requests.spawn(async move { store.load(&key, None).await });
         sleep(Duration::from_millis(20)).await;
@@ -198,6 +224,13 @@ async fn open(link: &SlowLink, timeout: Duration) -> RedisStore {
     let builder = RedisStore::builder(link.url()).operation_timeout(timeout);
     builder.connect().await.unwrap()
 }
+
+/// The timeout of most stores here. A connection with a request is given up when no data moves on
+/// it for a third of that.
+const TIMEOUT: Duration = Duration::from_secs(9);
+
+/// How late a busy machine may notice the end of a time limit.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Bytes that most slow links here carry in a second, in each direction.
 const RATE: usize = 2 << 20;
