@@ -9,11 +9,11 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Loaded, Record, Root, SecretHash};
 use crate::store::redis::RedisShared;
+use crate::store::redis::attempts::RequestError;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::CacheSource;
 use crate::store::redis::record::{self, ServerClock, ValueCodec};
 use crate::store::redis::request::{Command, ScriptReply, SessionRequest};
-use crate::store::redis::retry::RequestError;
 use crate::store::redis::script::Script;
 
 impl RedisShared {

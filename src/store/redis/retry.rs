@@ -13,13 +13,14 @@ use redis::{Pipeline, Value};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::store::redis::attempts::{AttemptState, RequestError};
 use crate::store::redis::backoff::Backoff;
 use crate::store::redis::config::{PONG_WITHIN, READY_GRACE, RedisConfig};
 use crate::store::redis::connection;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::{CacheSource, NearCache};
 use crate::store::redis::presence::Presence;
-use crate::store::redis::request::{RequestOptions, SessionRequest};
+use crate::store::redis::request::SessionRequest;
 use crate::store::redis::server::{RedisServer, ServerOptions};
 use crate::store::redis::topology::Topology;
 use crate::store::redis::url::Address;
@@ -52,14 +53,6 @@ pub(super) struct ServerReply {
 enum Purpose {
     Default,
     WaitReplicas,
-}
-
-/// The failure of a request.
-#[derive(Debug)]
-pub(super) struct RequestError {
-    pub(super) error: RedisError,
-    /// A write may have taken effect.
-    pub(super) uncertain: bool,
 }
 
 impl Router {
@@ -366,25 +359,6 @@ impl Router {
                 Arc::new(RedisServer::start(address.clone(), options))
             });
         server.clone()
-    }
-}
-
-/// The results of the attempts so far.
-#[derive(Debug, Default)]
-struct AttemptState {
-    options: RequestOptions,
-    /// The server to which the last one redirects for one request.
-    redirect: Option<Address>,
-    /// The last server to which the request was sent.
-    last_server: Option<Address>,
-    redirects: usize,
-    last_error: Option<RedisError>,
-}
-
-impl AttemptState {
-    fn into_request_error(self, error: RedisError) -> RequestError {
-        let uncertain = self.options.retry;
-        RequestError { error, uncertain }
     }
 }
 
