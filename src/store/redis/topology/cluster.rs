@@ -102,6 +102,8 @@ impl ClusterTopology {
     pub(super) fn moved(&self, slot: u16, node: &str, from: &Address) {
         if let Some(address) = from.redirect(node) {
             let mut table = self.shared.write();
+            // The router drops the connections to servers that are not in the table when it
+            // connects to a new one.
             table.nodes.insert(address.clone());
             if let Some(owner) = table.owners.get_mut(usize::from(slot)) {
                 *owner = Some(address);
@@ -127,6 +129,8 @@ impl ClusterTopology {
             task::spawn(keep_reading(self.shared.clone(), end));
             alive
         });
+        // Before the first look, so that a read of the table that ends right after it is not
+        // missed.
         let mut reads = self.shared.reads.subscribe();
         loop {
             if let Some(found) = look(&self.shared.read()) {
@@ -164,6 +168,8 @@ impl ClusterShared {
 
     /// Asks all nodes at once; the first answer is used.
     async fn read_table(self: &Arc<Self>) -> Result<SlotTable, RedisError> {
+        // Those of the URL each time: if all known nodes were replaced, only its host names lead to
+        // the new ones.
         let mut nodes: HashSet<Address> = self.config.url.addresses.iter().cloned().collect();
         nodes.extend(self.read().nodes.iter().take(NODES_ASKED_MAX).cloned());
         let mut asked = JoinSet::new();
@@ -220,6 +226,8 @@ impl SlotTable {
             table.nodes.insert(owner);
             table.nodes.extend(nodes.flatten());
         }
+        // A node that was reset lists no owners: its answer must not replace the table of a working
+        // cluster.
         (!table.nodes.is_empty()).then_some(table)
     }
 }
@@ -284,6 +292,8 @@ async fn keep_reading(shared: Arc<ClusterShared>, mut end: watch::Receiver<()>) 
         match table {
             Ok(table) => {
                 let old = std::mem::replace(&mut *shared.write(), table);
+                // A slot's new owner has sent none of the answers from which its copies were made,
+                // so it invalidates none of them.
                 if old.owners != shared.read().owners {
                     shared.moved();
                 }
