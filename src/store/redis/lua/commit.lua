@@ -65,6 +65,8 @@ else
   end
 end
 
+-- After a failover that has lost commits, the base may be later than the session: this commit would
+-- look like an earlier state to requests that have seen the base.
 s.version = math.max(s.version, base_version) + 1
 s.writer = op
 local stamp = struct.pack('>I6', s.version) .. op
