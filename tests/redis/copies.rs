@@ -1,7 +1,7 @@
 //! The near-cache: reads that cost no round trip, and are true.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use distributable::session::{Loaded, Outcome, Record, Version};
@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::common::redis::Server;
+use crate::front::{Answer, Front};
 use crate::proxy::{Proxy, Replies};
 use crate::support::{
     RECOVERY, SECRET, builder, committed, create, find, in_one_of_some, insert, patient, rotation,
@@ -334,4 +335,50 @@ async fn a_load_and_a_commit_are_one_round_trip_each() {
     let rotation = rotation(SECRET, secret(1));
     committed(store.commit(&key, Some(&record), rotation).await);
     assert_eq!(cost(before) - 1, 0, "a rotation is one script");
+}
+
+/// the former owner is cut off from the others, and not from this node: it answers, and sends
+/// no invalidations of changes that it has not received.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn copies_end_when_their_slot_has_another_owner() {
+    let (former, owner) = (Server::start(&[]), Server::start(&[]));
+    let has_moved = Arc::new(AtomicBool::new(false));
+    let (moved, own) = (has_moved.clone(), Arc::new(OnceLock::new()));
+    let (port, new) = (own.clone(), owner.port);
+    let front = Front::start(former.port, move |command| {
+        let moved = moved.load(SeqCst);
+        match &*command[0] {
+            "CLUSTER" => {
+                // Both have slots before and after, so that both stay connected.
+                let first = if moved { 0 } else { 16_382 };
+                let node = |port: u16| format!("*2\r\n$9\r\n127.0.0.1\r\n:{port}");
+                let front = node(*port.get().unwrap());
+                let (owner, next) = (node(new), first + 1);
+                Answer::Say(format!(
+                    "*2\r\n*3\r\n:0\r\n:{first}\r\n{front}\r\n*3\r\n:{next}\r\n:16383\r\n{owner}"
+                ))
+            }
+            "HGETALL" if moved => Answer::Say("-CLUSTERDOWN The cluster is down".to_owned()),
+            _ => Answer::Pass,
+        }
+    })
+    .await;
+    own.set(front.port).unwrap();
+    let url = format!("redis-cluster://127.0.0.1:{}", front.port);
+    let store = near(&url).await;
+    let (key, _) = create(&store, "a", "1").await;
+    let start = Instant::now();
+    while store.near_cache().unwrap().hits == 0 {
+        find(&store, &key).await.unwrap();
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "it is never warm"
+        );
+    }
+    has_moved.store(true, SeqCst);
+    // Another session shows that the owner has changed. The first one has ended there.
+    let other = store.new_id().key();
+    assert_eq!(store.load(&other, None).await.unwrap(), Loaded::Absent);
+    let found = store.load(&key, Some(&SECRET)).await.unwrap();
+    assert_eq!(found, Loaded::Absent);
 }

@@ -10,11 +10,11 @@ use distributable::session::{Changes, Loaded, Outcome};
 use distributable::store::RedisErrorKind;
 use distributable::{RedisStore, Root, SessionStore, StoreErrorKind};
 use tokio::sync::watch;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::{self, JoinSet, yield_now};
 use tokio::time::sleep;
 
-use crate::common::PATIENCE;
 use crate::common::redis::Server;
+use crate::common::{PATIENCE, eventually};
 use crate::front::{Answer, Front};
 use crate::proxy::{Proxy, Replies};
 use crate::support::{
@@ -563,4 +563,51 @@ async fn no_key_ever_lives_without_a_limit() {
         .map(str::to_owned)
         .collect();
     assert!(distinct.len() > 50, "{}", distinct.len());
+}
+
+/// the server keeps the marks of the last eight attempts. A repeated attempt after more
+/// commits than that is not applied, because it may have been applied before them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_retry_after_many_other_commits_is_of_unknown_outcome() {
+    const KEPT: usize = 8;
+    let server = Server::start(&[]);
+    let direct = patient(&server.url()).await;
+    let (is_open, was_cut) = (
+        Arc::new(AtomicBool::new(true)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    let (open, cut) = (is_open.clone(), was_cut.clone());
+    let front = Front::start(server.port, move |command| {
+        let is_commit = command[0] == "EVALSHA" && command.len() > 10;
+        if !is_commit || open.load(Relaxed) {
+            return Answer::Pass;
+        }
+        cut.store(true, Relaxed);
+        Answer::Close
+    })
+    .await;
+    let store = patient(&front.url()).await;
+    for others in [KEPT - 1, KEPT] {
+        let (key, base) = create(&direct, "a", "0").await;
+        is_open.store(false, Relaxed);
+        was_cut.store(false, Relaxed);
+        let commit = task::spawn({
+            let store = store.clone();
+            async move { store.commit(&key, Some(&base), insert("a", "1")).await }
+        });
+        eventually("the first attempt is cut off", || was_cut.load(Relaxed));
+        for _ in 0..others {
+            committed(direct.commit(&key, None, insert("b", "1")).await);
+        }
+        is_open.store(true, Relaxed);
+        let outcome = commit.await.unwrap();
+        let found = find(&direct, &key).await.unwrap();
+        if others < KEPT {
+            committed(outcome);
+            assert_eq!(value(&found, "a").as_deref(), Some("1"));
+        } else {
+            assert_eq!(outcome.unwrap_err().kind(), StoreErrorKind::Indeterminate);
+            assert_eq!(value(&found, "a").as_deref(), Some("0"));
+        }
+    }
 }

@@ -7,6 +7,7 @@ mod away;
 mod common;
 mod contract;
 mod copies;
+mod earlier_states;
 mod encryption;
 mod event_groups;
 mod events;

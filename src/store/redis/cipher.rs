@@ -153,6 +153,8 @@ impl fmt::Debug for ValueCipher {
 fn associated_data(key: &[u8], name: &str) -> Vec<u8> {
     // A key has a prefix of at most 64 bytes.
     let length = u8::try_from(key.len()).unwrap_or(u8::MAX);
+    // The length separates the two: otherwise a value could be moved to a longer key and a shorter
+    // name.
     [VALUE_DOMAIN, &[length], key, name.as_bytes()].concat()
 }
 

@@ -22,6 +22,8 @@ impl RedisShared {
         changes: &Changes,
     ) -> Result<Outcome, StoreError> {
         let adds = changes.writes().iter().any(|(_, value)| value.is_some());
+        // A commit that only removes is never refused: it makes a session smaller that is above a
+        // limit that was lowered.
         if adds && bytes_after(base, changes) > self.config.max_session_bytes {
             return Err(StoreError::too_large());
         }

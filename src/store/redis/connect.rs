@@ -61,6 +61,8 @@ pub(super) async fn connect(
     let stream = MonitoredStream::new(tcp).map_err(unreachable)?;
     let activity = stream.activity().clone();
     let mut options = AsyncConnectionConfig::new()
+        // `RedisConnection::send_within` watches the data that moves. A fixed time would end large
+        // answers on a slow link.
         .set_response_timeout(None)
         .set_pipeline_buffer_size(config.max_in_flight);
     if let Some(pushes) = pushes {

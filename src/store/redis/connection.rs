@@ -181,6 +181,7 @@ impl RedisConnection {
             .and_then(|reply| self.role.is_primary(reply))
         {
             Some(false) => self.start_draining(),
+            // An error is an answer as well: the invalidations before it have arrived.
             Some(true) | None => self.is_well(sent_at),
         }
     }

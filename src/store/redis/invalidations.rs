@@ -25,6 +25,7 @@ impl AsyncPushSender for InvalidationReceiver {
                         }
                     }
                 }
+                // After `FLUSHALL` and the like the server sends no list of keys.
                 _ => self.near_cache.invalidate(&self.health, None),
             },
             _ => {}

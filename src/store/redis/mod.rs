@@ -31,6 +31,7 @@
 //! ```
 
 mod activity;
+mod attempts;
 mod backoff;
 mod builder;
 mod cipher;

@@ -9,11 +9,11 @@ use crate::clock;
 use crate::error::StoreError;
 use crate::session::{Loaded, Record, Root, SecretHash};
 use crate::store::redis::RedisShared;
+use crate::store::redis::attempts::RequestError;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::CacheSource;
 use crate::store::redis::record::{self, ServerClock, ValueCodec};
 use crate::store::redis::request::{Command, ScriptReply, SessionRequest};
-use crate::store::redis::retry::RequestError;
 use crate::store::redis::script::Script;
 
 impl RedisShared {
@@ -35,6 +35,8 @@ impl RedisShared {
 
     /// Asks the server, and keeps a copy if configured, for any presented secret.
     async fn fetch(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        // Before the question is sent: an invalidation that arrives right after the answer must
+        // cancel it.
         let lease = self
             .near_cache
             .as_ref()
@@ -100,6 +102,7 @@ impl RedisShared {
         if let Some(replicas) = replicas {
             let confirmed = match replies.pop() {
                 Some(Reply::Int(confirmed)) => confirmed,
+                // The script before the `WAIT` has been executed.
                 Some(Reply::ServerError(error)) => {
                     let error = CommandFailure::of_reply(&error, "WAIT").into_error();
                     return Err(error.into_store_error(true));

@@ -99,6 +99,9 @@ impl<'a> HashHeader<'a> {
     fn read(header: &'a [u8], clock: ServerClock) -> Result<Self, RedisError> {
         match header.first() {
             Some(&FORMAT) => {}
+            // While nodes are updated one by one, those with the older version must not log out
+            // users whose sessions the newer one has written: this is an error, and no absent
+            // session.
             Some(&format) if format > FORMAT => {
                 return Err(foreign("it was written by a newer version"));
             }

@@ -65,6 +65,7 @@ impl SessionRequest {
         let mut pipeline = Pipeline::with_capacity(3);
         match &self.command {
             Command::Load => {
+                // `ASKING` is for the next command alone, so `TIME` goes first.
                 pipeline.cmd("TIME");
                 if options.asking {
                     pipeline.cmd("ASKING");
@@ -76,6 +77,8 @@ impl SessionRequest {
                 args,
                 replicas,
             } => {
+                // In one write with the script: a command of another task in between would use it
+                // up.
                 if options.asking {
                     pipeline.cmd("ASKING");
                 }

@@ -13,13 +13,14 @@ use redis::{Pipeline, Value};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::store::redis::attempts::{AttemptState, RequestError};
 use crate::store::redis::backoff::Backoff;
 use crate::store::redis::config::{PONG_WITHIN, READY_GRACE, RedisConfig};
 use crate::store::redis::connection;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::{CacheSource, NearCache};
 use crate::store::redis::presence::Presence;
-use crate::store::redis::request::{RequestOptions, SessionRequest};
+use crate::store::redis::request::SessionRequest;
 use crate::store::redis::server::{RedisServer, ServerOptions};
 use crate::store::redis::topology::Topology;
 use crate::store::redis::url::Address;
@@ -52,14 +53,6 @@ pub(super) struct ServerReply {
 enum Purpose {
     Default,
     WaitReplicas,
-}
-
-/// The failure of a request.
-#[derive(Debug)]
-pub(super) struct RequestError {
-    pub(super) error: RedisError,
-    /// A write may have taken effect.
-    pub(super) uncertain: bool,
 }
 
 impl Router {
@@ -102,6 +95,7 @@ impl Router {
             Ok(Ok(replies)) => Ok(replies),
             Ok(Err(error)) => Err(state.into_request_error(error)),
             Err(_) => {
+                // The last refusal names a cause that can be fixed.
                 let late = || RedisError::new(RedisErrorKind::TimedOut, "");
                 let error = state.last_error.take().unwrap_or_else(late);
                 Err(state.into_request_error(error))
@@ -255,6 +249,7 @@ impl Router {
         state: &mut AttemptState,
         deadline: Instant,
     ) -> Result<ServerReply, CommandFailure> {
+        // An `ASK` is for one attempt: the slot still belongs to the server that has sent it.
         let redirect = state.redirect.take();
         state.options.asking = redirect.is_some();
         let address = match redirect {
@@ -278,6 +273,8 @@ impl Router {
             }
         };
         let patience = match request.replicas() {
+            // No data moves while the server executes a `WAIT`, this request's or the one before
+            // it: that is no reason to give up the connection.
             Some(replicas) => self.config.attempt().max(replicas.within * 2),
             None => self.config.attempt(),
         };
@@ -289,18 +286,25 @@ impl Router {
         let application = application.unwrap_or_default();
         let pipeline = request.pipeline(state.options, &connection, application);
         let before = state.options.retry;
+        // Before the request is sent: at the deadline this future is dropped, with the write under
+        // way.
         state.options.retry |= request.writes();
+        // Before the request is sent as well: a flush or a move while the answer is on its way must
+        // end the copy.
         let source = connection.source();
         let latest = Some(deadline - GIVE_UP_BEFORE);
         let replies = match connection.send_within(&pipeline, patience, latest).await {
             Ok(replies) => replies,
             Err(failure) => {
+                // Without an answer the write may have taken effect, at once or when a suspended
+                // server resumes.
                 if !matches!(failure, CommandFailure::Broken(_)) {
                     state.options.retry = before;
                 }
                 return Err(failure);
             }
         };
+        // With an answer this attempt leaves nothing unknown; an earlier one may have.
         let failure = request.failure(state.options, &replies);
         state.options.retry = before;
         match failure {
@@ -310,6 +314,8 @@ impl Router {
                 }
                 Err(failure)
             }
+            // The answer to a read may be from after the demotion, and lack a logout at the new
+            // primary. A replica refuses writes, so one that succeeded was in time.
             None if connection.is_retired() && !request.writes() => {
                 let message = "the server has become a replica";
                 let error = RedisError::new(RedisErrorKind::ReadOnly, message);
@@ -341,6 +347,8 @@ impl Router {
     fn server(&self, address: Address, purpose: Purpose) -> Arc<RedisServer> {
         let mut servers = lock(&self.servers);
         if !servers.contains_key(&(address.clone(), purpose)) {
+            // Each server is kept connected as long as it is in the table: those that have left a
+            // cluster would be dialed forever.
             servers.retain(|(known, _), _| self.topology.contains(known));
         }
         let server = servers
@@ -366,25 +374,6 @@ impl Router {
                 Arc::new(RedisServer::start(address.clone(), options))
             });
         server.clone()
-    }
-}
-
-/// The results of the attempts so far.
-#[derive(Debug, Default)]
-struct AttemptState {
-    options: RequestOptions,
-    /// The server to which the last one redirects for one request.
-    redirect: Option<Address>,
-    /// The last server to which the request was sent.
-    last_server: Option<Address>,
-    redirects: usize,
-    last_error: Option<RedisError>,
-}
-
-impl AttemptState {
-    fn into_request_error(self, error: RedisError) -> RequestError {
-        let uncertain = self.options.retry;
-        RequestError { error, uncertain }
     }
 }
 

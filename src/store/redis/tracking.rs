@@ -121,6 +121,8 @@ async fn receives_invalidations(
             Err(CommandFailure::Moved(_) | CommandFailure::Ask(_)) => continue,
             Err(_) => return Ok(None),
         }
+        // An invalidation from before the write shows nothing: the key may be that of an earlier
+        // test, and may have expired just now.
         health.probed.store(false, Relaxed);
         let info = connect::greeting(&config.url.credentials, config.url.database, false);
         let connected = connect::connect(address, config, &info, None).await;

@@ -64,6 +64,8 @@ impl RedisShared {
         let redis_key = self.config.prefix.key(key);
         let number = |number: u64| number.to_string().into_bytes();
         let (claim, origin) = if known.is_deleted {
+            // The claim outlasts the tombstone, whose end the server reports like that of a
+            // session. No event: the deletion has been reported.
             (TOMBSTONE + CLAIM, Vec::new())
         } else {
             (CLAIM, self.events.origin(&redis_key))

@@ -43,6 +43,8 @@ pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
         }
         match wanted(&shared).await {
             Ok(wanted) => {
+                // With other channels a subscription is made anew: it would lack the events of the
+                // slots that have come to the server.
                 servers.retain(|address, server| wanted.get(address) == Some(&server.channels));
                 for (address, channels) in wanted {
                     servers.entry(address).or_insert_with_key(|address| {
@@ -68,6 +70,7 @@ pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
             shared.router.topology.mark_stale();
         }
         drop(shared);
+        // Without a handle: a store whose other handles are dropped ends.
         sleep(if was_complete {
             CHECK_EVERY
         } else {
@@ -151,6 +154,7 @@ impl Subscriber {
             };
             match opened {
                 Ok(connection) => {
+                    // Not before: events are lost until the subscription is made.
                     if is_late {
                         shared.events.interrupted();
                     }

@@ -23,12 +23,16 @@ local s, state = read(key)
 if state == 'foreign' then return {'B'} end
 if ARGV[1] == '1' and state == 'live' then
   if applied(s) then return {'F', tostring(now), call('HGETALL', key)} end
+  -- After this many commits since the base, the mark of an earlier attempt may have been dropped.
+  -- Applied again, it would overwrite what the others have written.
   if base_version >= 0 and s.version >= base_version + OPS_MAX then return {'U'} end
 end
 
 local before
 if ARGV[6] == 'create' then
   if state == 'live' then return {'E', tostring(now), call('HGETALL', key)} end
+  -- A creation that was delayed until after the session's deletion finds the tombstone: the session
+  -- must not come back.
   if state ~= 'absent' then return {'G'} end
   s = {
     returned = false, version = 0, created = now, accessed = now, idle = tonumber(ARGV[11]),
@@ -36,12 +40,15 @@ if ARGV[6] == 'create' then
     application = ARGV[2], ops = ''
   }
 else
+  -- A write that arrives after a logout must not leave a session with this one attribute.
   if state ~= 'live' then return {'G'} end
   if ARGV[10] ~= '' then
     local last = string.sub(call('HGET', key, ARGV[10]) or '', 1, 10)
     if last ~= ARGV[11] then return {'E', tostring(now), call('HGETALL', key)} end
   end
   if rotates then
+    -- Of two rotations of one secret, the second would otherwise replace the secret that the first
+    -- one's browser is about to receive.
     if s.secret ~= ARGV[13] then return {'S'} end
     s.rotated = now
     if ARGV[8] ~= '' then s.began = now end
@@ -51,11 +58,15 @@ else
   if string.sub(ARGV[6], 1, 4) == 'keep' then call('PEXPIREAT', key, s.ends) end
   before = struct.pack('>I6', s.version) .. s.writer
   if not string.find(ARGV[6], 'quietly', 1, true) then
+    -- The clock of a replica that has become the primary may be behind: the deadline must not move
+    -- back.
     s.accessed = math.max(s.accessed, now)
     s.returned = true
   end
 end
 
+-- After a failover that has lost commits, the base may be later than the session: this commit would
+-- look like an earlier state to requests that have seen the base.
 s.version = math.max(s.version, base_version) + 1
 s.writer = op
 local stamp = struct.pack('>I6', s.version) .. op
@@ -77,6 +88,7 @@ for at = 16, #ARGV, 2 do
     fields[#fields + 1] = ARGV[at]
     fields[#fields + 1] = stamp .. ARGV[at + 1]
   end
+  -- In parts: `unpack` fails for thousands of values.
   if #fields >= 1000 then
     call('HSET', key, unpack(fields))
     fields = {}
@@ -89,6 +101,8 @@ end
 if #removed > 0 then call('HDEL', key, unpack(removed)) end
 if #fields > 0 then call('HSET', key, unpack(fields)) end
 local reply = {'O', tostring(now), head}
+-- Another commit came in between, so the caller cannot compose the session from its base. Read
+-- before the expiry is set: with a shorter timeout that may remove the key.
 if before and before ~= ARGV[4] then reply = {'F', tostring(now), call('HGETALL', key)} end
 call('PEXPIREAT', key, expires_at(s))
 local kind = rotates and ROTATED or LIFETIME

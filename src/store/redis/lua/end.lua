@@ -4,6 +4,7 @@ local key = KEYS[1]
 local s, state = read(key)
 if state == 'foreign' then return {'B'} end
 if state == 'tombstone' then
+  -- The answer to the first attempt was lost: this deletion has found a session.
   if ARGV[1] == '1' and s == 'x' .. ARGV[3] then return {'O'} end
   return {'G'}
 end

@@ -7,6 +7,7 @@ local key = KEYS[1]
 local s, state = read(key)
 if state == 'live' then return {'F', tostring(now), header(s)} end
 if state == 'absent' or state == 'tombstone' then
+  -- For a tombstone too: when the server removes it, its key is reported as expired.
   if call('SET', KEYS[2], ARGV[3], 'NX', 'PX', ARGV[4]) and state == 'absent' then
     s = {
       returned = true, accessed = now, idle = 0, ends = now, user = ARGV[7], application = ARGV[2]

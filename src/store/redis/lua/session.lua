@@ -38,6 +38,8 @@ local function expires_at(s)
   local idle = s.idle
   if not s.returned and s.first < idle then idle = s.first end
   if idle >= NONE then return s.ends end
+  -- An access is recorded only when a tenth of the timeout, at most a minute, has passed since the
+  -- last recorded one: without that time on top, a session would end this much too early.
   return math.min(s.accessed + idle + math.min(math.floor(idle / 10), 60000), s.ends)
 end
 
@@ -46,6 +48,8 @@ end
 local function read(key)
   local h = call('HGET', key, '')
   if not h then
+    -- A hash without a header is not of this store: a creation would add fields to it and set its
+    -- expiry.
     if call('EXISTS', key) == 1 then return nil, 'foreign' end
     return nil, 'absent'
   end
@@ -68,6 +72,8 @@ local function read(key)
     behind = behind + 1 + length
   end
   s.ops = string.sub(h, behind)
+  -- A commit that fails after its first command may leave the key until the absolute deadline: the
+  -- header decides.
   if expires_at(s) <= now then return nil, 'absent' end
   if s.application ~= '' and s.application ~= ARGV[2] then return nil, 'other' end
   return s, 'live'

@@ -271,6 +271,7 @@ impl NearCache {
         self.remove(shard, &key);
         let bytes = record.footprint() + ENTRY_BYTES;
         let room = self.limits.bytes / SHARDS;
+        // The loop below would remove all other entries of the shard for one that does not fit.
         if bytes > room {
             return;
         }
@@ -279,6 +280,7 @@ impl NearCache {
                 break;
             };
             match shard.ready.get_mut(&oldest) {
+                // It has been read since it was at the front: it gets another turn.
                 Some(entry) if entry.used => {
                     entry.used = false;
                     shard.queue.push_back(oldest);
@@ -337,6 +339,8 @@ impl Lease<'_> {
         if let Some(source) = source
             && let Some(pending) = shard.pending.get(&self.key)
             && pending.generation == self.generation
+            // While the answer was on its way, the connection may have broken, or the slot may have
+            // moved: no invalidation would end this copy.
             && self.near_cache.is_good(&source, Instant::now())
         {
             self.near_cache.insert(&mut shard, self.key, record, source);

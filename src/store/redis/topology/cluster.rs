@@ -102,6 +102,8 @@ impl ClusterTopology {
     pub(super) fn moved(&self, slot: u16, node: &str, from: &Address) {
         if let Some(address) = from.redirect(node) {
             let mut table = self.shared.write();
+            // The router drops the connections to servers that are not in the table when it
+            // connects to a new one.
             table.nodes.insert(address.clone());
             if let Some(owner) = table.owners.get_mut(usize::from(slot)) {
                 *owner = Some(address);
@@ -127,6 +129,8 @@ impl ClusterTopology {
             task::spawn(keep_reading(self.shared.clone(), end));
             alive
         });
+        // Before the first look, so that a read of the table that ends right after it is not
+        // missed.
         let mut reads = self.shared.reads.subscribe();
         loop {
             if let Some(found) = look(&self.shared.read()) {
@@ -164,6 +168,8 @@ impl ClusterShared {
 
     /// Asks all nodes at once; the first answer is used.
     async fn read_table(self: &Arc<Self>) -> Result<SlotTable, RedisError> {
+        // Those of the URL each time: if all known nodes were replaced, only its host names lead to
+        // the new ones.
         let mut nodes: HashSet<Address> = self.config.url.addresses.iter().cloned().collect();
         nodes.extend(self.read().nodes.iter().take(NODES_ASKED_MAX).cloned());
         let mut asked = JoinSet::new();
@@ -220,6 +226,8 @@ impl SlotTable {
             table.nodes.insert(owner);
             table.nodes.extend(nodes.flatten());
         }
+        // A node that was reset lists no owners: its answer must not replace the table of a working
+        // cluster.
         (!table.nodes.is_empty()).then_some(table)
     }
 }
@@ -284,6 +292,8 @@ async fn keep_reading(shared: Arc<ClusterShared>, mut end: watch::Receiver<()>) 
         match table {
             Ok(table) => {
                 let old = std::mem::replace(&mut *shared.write(), table);
+                // A slot's new owner has sent none of the answers from which its copies were made,
+                // so it invalidates none of them.
                 if old.owners != shared.read().owners {
                     shared.moved();
                 }
@@ -313,3 +323,60 @@ const NODES_ASKED_MAX: usize = 8;
 const READ_PAUSE: Duration = Duration::from_millis(200);
 /// The interval without redirections, to find nodes that may be asked later.
 const READ_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(parts: impl IntoIterator<Item = Value>) -> Value {
+        Value::Array(parts.into_iter().collect())
+    }
+
+    fn node(host: Value, port: i64) -> Value {
+        list([host, Value::Int(port)])
+    }
+
+    fn range(first: i64, last: i64, nodes: impl IntoIterator<Item = Value>) -> Value {
+        list(
+            [Value::Int(first), Value::Int(last)]
+                .into_iter()
+                .chain(nodes),
+        )
+    }
+
+    fn parse(ranges: impl IntoIterator<Item = Value>) -> Option<SlotTable> {
+        let asked = Address::parse("10.0.0.7:7000", 0).expect("it is one");
+        SlotTable::parse(list(ranges), &asked)
+    }
+
+    ///
+    #[test]
+    fn a_table_has_owners_and_nodes_and_fills_in_missing_hosts() {
+        let host = |host: &str| Value::BulkString(host.as_bytes().to_vec());
+        let table = parse([
+            range(
+                0,
+                99,
+                [node(host("10.0.0.8"), 1), node(host("10.0.0.9"), 2)],
+            ),
+            range(100, 100, [node(Value::Nil, 3)]),
+            range(16_383, 16_383, [node(host("?"), 4)]),
+        ])
+        .expect("it is one");
+        let owner = |slot| table.owner(slot).map(|owner| owner.to_string());
+        assert_eq!(owner(99).as_deref(), Some("10.0.0.8:1"));
+        assert_eq!(owner(100).as_deref(), Some("10.0.0.7:3"));
+        assert_eq!(owner(101), None);
+        assert_eq!(owner(16_383).as_deref(), Some("10.0.0.7:4"));
+        assert_eq!(table.nodes.len(), 4);
+    }
+
+    /// a node that was reset names no owner, and must not replace a table of others.
+    #[test]
+    fn an_answer_without_owners_is_no_table() {
+        assert!(parse([]).is_none());
+        assert!(parse([range(0, 99, [])]).is_none());
+        assert!(parse([range(0, 16_384, [node(Value::Nil, 1)])]).is_none());
+        assert!(parse([range(0, 99, [node(Value::Nil, 65_536)])]).is_none());
+    }
+}

@@ -99,6 +99,8 @@ impl SentinelAnswers {
             } else {
                 (candidate.votes as u64, candidate.epoch)
             };
+            // Of two names of one server that cannot be compared, the choice must not alternate:
+            // each change drops all copies and connects anew.
             std::cmp::Reverse((support.0, candidate.is_known, support.1))
         });
         let addresses = candidates.into_iter().map(|candidate| candidate.address);

@@ -77,6 +77,8 @@ async fn choose(
     let Some(first) = candidates.first() else {
         return;
     };
+    // Sentinels are updated one after the other, and one that was cut off may still name
+    // the old primary: if an answer changes something, the server's role decides.
     if candidates.len() == 1 && known.is_none_or(|known| known == first) {
         shared.publish(first);
         return;
@@ -87,6 +89,8 @@ async fn choose(
         .find(|address| primaries.contains(address));
     match chosen {
         Some(address) => shared.publish(address),
+        // Otherwise requests would wait for a primary until their deadline, without the reason why
+        // this one cannot be used.
         None if known.is_none() => shared.publish(first),
         None => {}
     }

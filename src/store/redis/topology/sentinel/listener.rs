@@ -32,6 +32,8 @@ pub(super) async fn keep_listening(
             }
             _ = end.changed() => return,
         }
+        // The old answer of a sentinel that has failed must not outvote the current ones of the
+        // others.
         if shared.answers().withdraw(number) {
             shared.changed.notify_one();
         }

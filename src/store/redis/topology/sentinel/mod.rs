@@ -120,6 +120,8 @@ impl SentinelShared {
             if changed {
                 tracing::info!(%address, "the sentinels name a primary");
                 *known = Some(address.clone());
+                // While the new address is not visible yet: no copy from the old primary may be
+                // returned after a read from the new one.
                 if let Some(near_cache) = &self.near_cache {
                     near_cache.moved();
                 }
