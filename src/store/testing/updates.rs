@@ -107,23 +107,32 @@ async fn all_count(nodes: Nodes) -> Verdict {
         let store = nodes.turn(turn);
         tasks.spawn(async move { count(&store, &key).await });
     }
+    let mut unknown = 0;
     while let Some(counted) = tasks.join_next().await {
         match counted {
-            Ok(counted) => counted?,
+            Ok(counted) => unknown += counted?,
             Err(error) => return broken(error.to_string()),
         }
     }
-    let found = nodes.load(&key).await?.get_typed(COUNT)?;
-    let expected = (TASKS * UPDATES) as u32;
-    must(found == Some(expected), "some of them are lost")
+    let all = TASKS as u32 * UPDATES;
+    must(unknown <= all / 2, "most outcomes are unknown")?;
+    let found = nodes.load(&key).await?.get_typed(COUNT)?.unwrap_or(0);
+    must(found >= all - unknown, "some of them are lost")?;
+    must(found <= all, "some of them count twice")
 }
 
-async fn count(store: &Handle, key: &Root) -> Verdict {
+/// Counts, and returns the number of updates of unknown outcome, such as those whose connection was
+/// interrupted.
+async fn count(store: &Handle, key: &Root) -> Result<u32, Broken> {
+    let mut unknown = 0;
     for _ in 0..UPDATES {
-        let counted = store.update(key, COUNT, next).await?;
-        must(counted.is_some(), "the session is not found")?;
+        match store.update(key, COUNT, next).await {
+            Ok(counted) => must(counted.is_some(), "the session is not found")?,
+            Err(error) if error.kind() == UNKNOWN => unknown += 1,
+            Err(error) => return Err(error.into()),
+        }
     }
-    Ok(())
+    Ok(unknown)
 }
 
 fn next(count: Option<u32>) -> u32 {
@@ -153,7 +162,7 @@ impl From<SessionError> for Broken {
 const UNKNOWN: SessionErrorKind = SessionErrorKind::Store(StoreErrorKind::Indeterminate);
 
 const TASKS: usize = 4;
-const UPDATES: usize = 10;
+const UPDATES: u32 = 10;
 
 /// By then a session with an idle timeout of a second has expired, on a busy machine as well.
 const EXPIRED_AFTER: Duration = Duration::from_secs(10);
