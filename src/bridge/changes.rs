@@ -46,6 +46,8 @@ impl EncodedRecord {
             changes.set_idle_timeout(Some(idle));
         }
         if record.absolute_deadline() < now.plus(idle) {
+            // Only a rotation moves the deadline. The secret stays: two nodes that do this on both
+            // sides of a partition do not fork the session, which would delete it.
             changes.rotate(key.hash, key.hash);
             changes.log_in(Login {
                 user: None,

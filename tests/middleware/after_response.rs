@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::routing::get;
 use distributable::{
@@ -93,6 +94,28 @@ async fn a_detached_handle_saves_as_often_as_it_likes() {
     assert_eq!(browser.get(&app, "/incr").await.body, "2");
     too_late(session.cycle_id());
     too_late(session.set_persistence(Persistence::MaxAge(Duration::from_secs(60))));
+}
+
+/// The response is an error, and what it did not store is stored later.
+#[tokio::test]
+async fn a_detached_handle_saves_what_the_response_could_not() {
+    let store = Spy::new();
+    let shelf = Shelf::default();
+    let kept = shelf.clone();
+    let handler = async move |session: Session| {
+        *kept.lock().unwrap() = Some(session.detached());
+        session.insert("b", "1")
+    };
+    let app = routes().route("/write", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    store.break_only("commit", down);
+    let reply = browser.get(&app, "/write").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    store.repair();
+    let session = shelf.lock().unwrap().take().unwrap();
+    session.save().await.unwrap();
+    assert_eq!(browser.get(&app, "/get?k=b").await.ok().body, "1");
 }
 
 #[tokio::test]

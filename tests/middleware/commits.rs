@@ -127,6 +127,29 @@ async fn the_response_waits_for_the_commit() {
     assert_eq!(store.sessions(), 1);
 }
 
+/// The handler is cut off while it saves a new session, whose cookie the response has to carry.
+#[tokio::test]
+async fn the_response_waits_for_a_save_that_the_handler_does_not() {
+    let store = Spy::new();
+    let soon = Duration::from_millis(20);
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session.insert("a", "1")?;
+        let saved = tokio::time::timeout(soon, session.save()).await;
+        assert!(saved.is_err());
+        Ok(())
+    };
+    let app = routes().route("/late", get(handler)).layer(layer(&store));
+    let gate = store.close_gate();
+    let mut browser = Browser::new();
+    let open = async {
+        tokio::time::sleep(3 * soon).await;
+        gate.let_through(1_000);
+    };
+    let (reply, ()) = tokio::join!(browser.get(&app, "/late"), open);
+    assert!(reply.ok().set_cookie().is_some());
+    assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
+}
+
 ///
 #[tokio::test]
 async fn a_client_that_goes_away_does_not_stop_what_has_begun() {

@@ -1,11 +1,16 @@
 //! Rotations whose outcome is unknown.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
-use distributable::{Session, SessionError};
+use distributable::session::{Changes, Loaded, Outcome, Record, SecretHash};
+use distributable::{
+    MemoryStore, Root, Session, SessionError, SessionLayer, SessionStore, StoreError,
+};
 use tokio::time::advance;
 
 use super::support::*;
@@ -82,7 +87,7 @@ async fn a_rotation_is_taken_back_when_the_store_answers_again() {
 }
 
 /// A handler that tries again after the error must not lose what its second attempt has done.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rotation_that_is_tried_again_is_not_taken_back() {
     let store = Spy::new();
     let watcher = store.clone();
@@ -97,8 +102,63 @@ async fn a_rotation_that_is_tried_again_is_not_taken_back() {
     let mut browser = Browser::new();
     browser.get(&app, "/set?k=a&v=1").await.ok();
     browser.get(&app, "/again").await.ok();
-    // The second attempt, and the task that takes the first one back.
-    eventually(|| store.done.get() >= 3).await;
+    // The task that takes the first attempt back tries for ten seconds.
+    tokio::time::sleep(Duration::from_secs(20)).await;
     assert_eq!(browser.get(&app, "/user").await.ok().body, user_key("joe"));
     assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
+}
+
+/// A store that cannot write the lists of users' sessions for a while.
+#[derive(Clone, Default)]
+struct WithoutLists {
+    inner: MemoryStore,
+    is_broken: Arc<AtomicBool>,
+}
+
+impl SessionStore for WithoutLists {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        self.inner.load(key, secret).await
+    }
+
+    async fn commit(
+        &self,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        if key.is_index() && self.is_broken.load(Ordering::SeqCst) {
+            return Err(down());
+        }
+        self.inner.commit(key, base, changes).await
+    }
+
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+        self.inner.touch(key).await
+    }
+
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        self.inner.delete(key).await
+    }
+}
+
+/// "Log out everywhere" would not find the session.
+#[tokio::test]
+async fn a_login_that_is_not_listed_is_taken_back() {
+    let store = WithoutLists::default();
+    let app = routes().layer(SessionLayer::new(store.clone()));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    store.is_broken.store(true, Ordering::SeqCst);
+    // In a session that exists, and in a new one.
+    let reply = browser.get(&app, "/login?uid=joe").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    reply.assert_no_cookie();
+    until_it_works(&browser, &app).await;
+    assert_eq!(browser.get(&app, "/user").await.ok().body, "");
+    assert_eq!(browser.get(&app, "/has?k=uid").await.ok().body, "false");
+    assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
+    let reply = Browser::new().get(&app, "/login?uid=joe").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    reply.assert_no_cookie();
+    assert_eq!(store.inner.status().sessions, 1);
 }

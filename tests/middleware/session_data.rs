@@ -291,6 +291,46 @@ async fn a_changed_value_may_be_removed_before_it_is_stored() {
     }
 }
 
+/// Each of two attributes is stored only if it is as it was read, in either order.
+#[tokio::test]
+async fn of_two_changed_values_neither_replaces_what_another_request_has_written() {
+    for (path, cart, visits) in [("/add?item=milk", "milk", 2), ("/visit", "", 11)] {
+        let store = Spy::new();
+        let visit = async |mut visits: SessionDataMut<Visits>| visits.0 += 10;
+        let others = shop()
+            .route("/visit", get(visit))
+            .route(
+                "/visits",
+                get(async |SessionData(visits): SessionData<Visits>| visits.0.to_string()),
+            )
+            .layer(layer(&store));
+        let mut browser = Browser::new();
+        let first = async |mut visits: SessionDataMut<Visits>| visits.0 = 1;
+        let first = Router::new()
+            .route("/first", get(first))
+            .layer(layer(&store));
+        browser.get(&first, "/first").await.ok();
+        let (other, app) = (browser.clone(), others.clone());
+        let both = async move |mut cart: SessionDataMut<Cart>,
+                               mut visits: SessionDataMut<Visits>| {
+            other.clone().get(&app, path).await.ok();
+            cart.items.push("rum".to_owned());
+            visits.0 += 1;
+        };
+        let app = Router::new().route("/both", get(both)).layer(layer(&store));
+        let reply = browser.get(&app, "/both").await;
+        assert_eq!(reply.status, StatusCode::CONFLICT, "{path}");
+        let list = browser.get(&others, "/list_if_any").await.body;
+        assert_eq!(list.replace("none", ""), cart, "{path}");
+        // The one whose condition holds may be stored first.
+        let left: u32 = browser.get(&others, "/visits").await.body.parse().unwrap();
+        assert!(
+            left == visits || path.starts_with("/add") && left == 1,
+            "{path}: {left}"
+        );
+    }
+}
+
 /// The update is computed from the changed value, so it is no other write.
 #[tokio::test]
 async fn a_changed_value_may_be_updated_before_it_is_stored() {

@@ -125,6 +125,31 @@ async fn a_straggler_reads_nothing_writes_nothing_and_sets_no_cookie() {
     }
 }
 
+/// W-04. A write at another node than the cookie names is stored, and a login is answered before
+/// the write is: the cookie with this node's route would replace that of the login.
+#[tokio::test]
+async fn a_write_that_is_acknowledged_after_a_login_sets_no_cookie() {
+    let slow = Spy::new();
+    let quick = slow.without_pauses();
+    let (one, two) = (node(&quick, "node1"), node(&slow, "node2"));
+    let mut browser = visitor(&one).await;
+    let mut late = browser.clone();
+    slow.pauses.store(100, Ordering::SeqCst);
+    let stored = slow.committed.lock().unwrap().len() + 1;
+    let write = late.get(&two, "/set?k=b&v=1");
+    let login = async {
+        while slow.committed.lock().unwrap().len() < stored {
+            tokio::task::yield_now().await;
+        }
+        browser.get(&one, "/login?uid=joe").await.ok()
+    };
+    let (write, login) = tokio::join!(write, login);
+    assert!(login.set_cookie().is_some());
+    write.ok().assert_no_cookie();
+    assert_eq!(browser.get(&two, "/get?k=b").await.ok().body, "1");
+    assert_eq!(browser.get(&two, "/get?k=uid").await.ok().body, "joe");
+}
+
 /// W-04. A second press of the login button.
 #[tokio::test]
 async fn a_straggler_that_logs_in_makes_a_session_of_its_own() {

@@ -93,6 +93,14 @@ impl Spy {
         Gate(semaphore)
     }
 
+    /// The same sessions, whose commits let no others go first.
+    pub(crate) fn without_pauses(&self) -> Self {
+        Self {
+            pauses: Arc::default(),
+            ..self.clone()
+        }
+    }
+
     /// The same sessions, with no gate before them.
     pub(crate) fn without_gate(&self) -> Self {
         Self {

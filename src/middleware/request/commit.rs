@@ -119,6 +119,8 @@ impl RequestSession {
             Box::pin(self.config.check_excess(&login.user, key)).await?;
         }
         if creates {
+            // Before the session is stored: if a deletion fails, no session is left whose cookie no
+            // browser has.
             self.delete_rivals().await?;
         }
         Ok(())

@@ -58,6 +58,8 @@ impl SessionState {
         if !self.extracted {
             OnResponse::Unused
         } else if self.is_pending()
+            // A `save` whose handler was cut off continues. A response that does not wait for it
+            // would lack the cookie of the session that it creates.
             || self.in_flight.is_some()
             || self.dropped
             || self.guards.failure.is_some()
@@ -263,6 +265,8 @@ impl SessionState {
 
     fn supersede(&mut self) {
         self.drop_session();
+        // A login and a logout in this request clear `superseded`. With a client, the response
+        // would then remove the cookie that the other request's login has set.
         self.client = None;
         self.superseded = true;
     }
@@ -311,6 +315,8 @@ impl SessionState {
         record: Arc<Record>,
         config: &Config,
     ) -> Result<(), SessionError> {
+        // Taken before the rollback, which would stage the condition again: a later write of the
+        // attribute by this request, which has no condition, would be refused as well.
         let guard = self.guards.batch.take();
         self.rollback();
         let refused = guard.map(|guard| self.refuse(&guard));

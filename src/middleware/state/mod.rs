@@ -157,6 +157,8 @@ impl SessionState {
     pub(super) fn note_use(&mut self, config: &Config) -> bool {
         let is_first = !mem::replace(&mut self.used, true);
         if is_first
+            // A renewal is stored with the time when the cookie was sent. After the response none
+            // is sent, and the browser could drop the one that it has before the next renewal.
             && !self.closed
             && let Some(record) = self.record()
         {

@@ -146,6 +146,8 @@ fn apply_journal(notes: &[Note], loaded: &mut LoadedSnapshot) {
             loaded.logins.extend(record.user().map(|_| entry.key));
             loaded.report.rotated += usize::from(record.credential.version() != former);
         } else {
+            // A copy elsewhere may be from a login after the file was written, which has restarted
+            // the absolute timeout. The tombstone has to outlive that as well.
             let granted = record.absolute_deadline().since(record.began_at());
             let until = record
                 .absolute_deadline()

@@ -18,6 +18,8 @@ pub(crate) async fn forget(store: &dyn ErasedStore, user: &UserKey, gone: &[Root
             return Ok(());
         };
         let mut changes = Changes::default();
+        // Without a condition: a session that has ended has no later login, whose entry this could
+        // remove.
         for key in gone.iter().filter(|key| index.is_listed(key)) {
             remove(&mut changes, key);
         }

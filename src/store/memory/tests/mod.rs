@@ -303,3 +303,33 @@ fn a_list_has_each_session_that_lives_through_it_exactly_once() {
     let sizes = pages.map(|page| page.unwrap().sessions.len());
     assert_eq!(sizes, [1, SessionPage::LIMIT_MAX]);
 }
+
+/// A session in a file and the one in memory were rotated independently: neither is the right one.
+#[cfg(all(feature = "snapshot", unix))]
+#[test]
+fn a_restored_session_that_has_forked_is_deleted() {
+    use crate::store::export::{EntryState, StoredEntry};
+    let (store, now, key) = (MemoryStore::new(), clock::now(), key());
+    let rotated = |base: &Arc<Record>, to: u8| {
+        let mut changes = Changes::default();
+        changes.rotate(SECRET, SecretHash::from_bytes([to; 16]));
+        match changes.apply_as(Some(base), None, now, u32::from(to)) {
+            Outcome::Committed(record) => record,
+            other => panic!("{other:?}"),
+        }
+    };
+    let restore = |record| {
+        let state = EntryState::Live(record);
+        store.restore(vec![StoredEntry { key, state }])
+    };
+    let Outcome::Committed(base) = create(9).apply_as(None, None, now, 1) else {
+        panic!("it is not created")
+    };
+    assert_eq!(restore(rotated(&base, 2)).sessions, 1);
+    // Its predecessor changes nothing.
+    restore(base.clone());
+    assert!(find(&store, &key).is_some_and(|it| it.is_current(&SecretHash::from_bytes([2; 16]))));
+    assert_eq!(restore(rotated(&base, 3)).sessions, 0);
+    assert!(find(&store, &key).is_none());
+    assert_eq!(store.status(), counted(&store));
+}

@@ -85,6 +85,8 @@ impl Journal {
     /// Records a change of a session; returns when no file can undo it. `note` is called only if
     /// there is a file.
     pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
+        // After the change in memory: a file that is begun after this does not contain the former
+        // state.
         if !self.0.active.load(SeqCst) {
             return Ok(());
         }
@@ -120,6 +122,8 @@ impl Journal {
         if written.poisoned {
             return Err(io::Error::other("the journal beside it cannot be written"));
         }
+        // In this order: after a crash in between, the file has more notes beside it than it needs,
+        // and none is missing.
         publish()?;
         written.notes.drain(..cut.0);
         let rewritten = if written.notes.is_empty() && written.file.is_none() {
@@ -175,6 +179,8 @@ impl Journal {
     fn append(&self, written: &mut Written, notes: Vec<Note>) -> io::Result<()> {
         let begin = u32::try_from(written.notes.len()).map_err(io::Error::other)?;
         let bytes = entries(&notes, begin)?;
+        // Even if they cannot be written now: a journal that is written anew later, beside a file
+        // that could not be removed, has to contain them.
         written.notes.extend(notes);
         if written.notes.len() >= LONG {
             self.0.long.notify_one();

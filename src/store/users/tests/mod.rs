@@ -164,3 +164,36 @@ async fn the_list_cannot_be_deleted_or_updated_by_its_key() {
     assert!(matches!(updated, Ok(None)));
     assert_eq!(keys(&store, "ada").await, [key]);
 }
+
+/// The first login has a shorter absolute timeout: another layer made it.
+#[tokio::test]
+async fn the_list_outlives_every_session_in_it() {
+    let store = MemoryStore::new();
+    let ada = UserKey::of("ada");
+    for hours in [1, 24, 2, 1_000] {
+        let absolute_timeout = hours * HOUR;
+        let id = store.new_id();
+        let mut changes = Changes::create(id.hash(), None, absolute_timeout);
+        changes.log_in(Login {
+            user: Some(ada),
+            absolute_timeout,
+        });
+        let outcome = store.commit(&id.key(), None, changes).await;
+        let Ok(Outcome::Committed(record)) = outcome else {
+            panic!("{outcome:?}")
+        };
+        let deadline = record.absolute_deadline();
+        let login = NewLogin {
+            user: ada,
+            key: id.key(),
+            label: None,
+            absolute_timeout,
+            record,
+            max_sessions: 9,
+        };
+        register(&store, login).await.expect("the store answers");
+        let index = store.load(&index_root(&ada), None).await;
+        let index = index.expect("the store answers").into_live();
+        assert!(index.expect("it is live").absolute_deadline() > deadline);
+    }
+}

@@ -8,7 +8,7 @@ use crate::error::StoreError;
 use crate::session::{
     Changes, Loaded, Login, Outcome, Record, Root, SecretHash, SessionId, UserKey, index_root,
 };
-use crate::store::users::{NewLogin, forget_moved, register};
+use crate::store::users::{NewLogin, forget_moved, has_room, register};
 use crate::{MemoryStore, SessionStore};
 
 /// A store that does not find one of its sessions for a while.
@@ -92,6 +92,104 @@ async fn the_end_of_an_unknown_users_sessions_is_noted_while_nodes_are_missing()
         assert_eq!(keys(&store, "ada").await, [one]);
         assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
     }
+}
+
+/// What is ended when it comes to light takes no place until then.
+#[tokio::test]
+async fn a_session_that_is_to_be_ended_does_not_count_towards_the_limit() {
+    let store = Parted {
+        store: MemoryStore::new(),
+        hidden: Mutex::default(),
+        is_divided: false,
+    };
+    let one = log_in(&store.store, "ada", 9).await;
+    *store.hidden.lock().expect("no panic") = Some(one);
+    assert_eq!(store.end_user("ada").await.expect("the store answers"), 0);
+    *store.hidden.lock().expect("no panic") = None;
+    let next = store.new_id().key();
+    let room = has_room(&store, &UserKey::of("ada"), &next, 1).await;
+    assert_eq!(room.ok(), Some(true));
+}
+
+/// A store that looks for sessions while the end of a user's sessions is under way.
+#[derive(Default)]
+struct Changing {
+    store: MemoryStore,
+    /// It is not found by loads: another deletion of it is under way.
+    fading: Mutex<Option<Root>>,
+    /// It gets its former credential back when the list is written next: a login is rolled back.
+    returning: Mutex<Option<(Root, Arc<Record>)>>,
+}
+
+impl SessionStore for Changing {
+    async fn load(&self, key: &Root, secret: Option<&SecretHash>) -> Result<Loaded, StoreError> {
+        if *self.fading.lock().expect("no panic") == Some(*key) {
+            return Ok(Loaded::Absent);
+        }
+        SessionStore::load(&self.store, key, secret).await
+    }
+
+    async fn commit(
+        &self,
+        key: &Root,
+        base: Option<&Arc<Record>>,
+        changes: Changes,
+    ) -> Result<Outcome, StoreError> {
+        let returning = self.returning.lock().expect("no panic").take();
+        if let Some((session, before)) = returning {
+            roll_back(&self.store, session, &before).await;
+        }
+        SessionStore::commit(&self.store, key, base, changes).await
+    }
+
+    async fn touch(&self, key: &Root) -> Result<(), StoreError> {
+        SessionStore::touch(&self.store, key).await
+    }
+
+    async fn delete(&self, key: &Root) -> Result<bool, StoreError> {
+        SessionStore::delete(&self.store, key).await
+    }
+}
+
+/// Gives a session the secret and the user that it had `before`.
+async fn roll_back(store: &MemoryStore, key: Root, before: &Record) {
+    let loaded = SessionStore::load(store, &key, None).await;
+    let current = loaded.expect("the store answers").into_live();
+    let current = current.expect("it is live");
+    let mut changes = Changes::default();
+    changes.rotate(current.credential.hash, before.credential.hash);
+    changes.log_in(Login {
+        user: before.user(),
+        absolute_timeout: 24 * HOUR,
+    });
+    let outcome = SessionStore::commit(store, &key, Some(&current), changes).await;
+    assert!(matches!(outcome, Ok(Outcome::Committed(_))));
+}
+
+/// The session is another user's when it is looked at first, and Ada's before the end is noted.
+#[tokio::test]
+async fn a_session_whose_login_as_another_user_is_taken_back_is_ended() {
+    let store = Changing::default();
+    let key = log_in(&store.store, "ada", 9).await;
+    let before = store.peek(&key).await.expect("the store answers");
+    let before = before.expect("it is live");
+    log_in_again(&store.store, "bob", key).await;
+    *store.returning.lock().expect("no panic") = Some((key, before));
+    assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
+    let found = store.peek(&key).await.expect("the store answers");
+    assert!(found.is_none());
+}
+
+/// Another call deletes it, and not all nodes have acknowledged that.
+#[tokio::test]
+async fn a_session_that_is_being_deleted_is_deleted_by_the_end_as_well() {
+    let store = Changing::default();
+    let key = log_in(&store.store, "ada", 9).await;
+    *store.fading.lock().expect("no panic") = Some(key);
+    assert_eq!(store.end_user("ada").await.expect("the store answers"), 1);
+    *store.fading.lock().expect("no panic") = None;
+    let found = store.peek(&key).await.expect("the store answers");
+    assert!(found.is_none());
 }
 
 /// A store to which a user logs in twice more whenever one of the sessions is ended.
