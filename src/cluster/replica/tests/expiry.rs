@@ -270,3 +270,47 @@ fn a_logout_at_an_owner_that_has_forgotten_the_session_ends_it() {
     assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert!(lab.read(1, key).is_none());
 }
+
+/// One of two holders has the last access, and begins to leave. The other one, where the session
+/// expires, has not compared itself with it in the new view, and the new holder has nothing yet.
+#[test]
+fn a_former_holder_is_asked_for_the_last_access() {
+    let mut lab = ReplicaLab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.hold = |message| matches!(message, Message::Digests { .. });
+    lab.input(1, Input::Drain(true));
+    lab.run(Duration::from_secs(1));
+    assert_eq!(holders(&lab, &key), [0, 2]);
+    let is_here = [0, 1, 2].map(|index| lab.read(index, key).is_some());
+    assert_eq!(is_here, [false, true, false]);
+    let step = lab.replica(0).load(lab.now, 2, &key, None);
+    assert_eq!(step, Progress::Pending(Loaded::Absent));
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
+}
+
+/// Both holders begin to leave. The session has expired at the one that reads it, the other one has
+/// the last access, and the new holders have nothing yet.
+#[test]
+fn all_members_are_asked_until_the_new_holders_are_complete() {
+    let mut lab = ReplicaLab::cluster_with(4, two());
+    let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.hold = |message| matches!(message, Message::Digests { .. });
+    for index in 0..2 {
+        lab.input(index, Input::Drain(true));
+    }
+    lab.run(Duration::from_secs(1));
+    assert_eq!(holders(&lab, &key), [2, 3]);
+    let is_here = [0, 1, 2, 3].map(|index| lab.read(index, key).is_some());
+    assert_eq!(is_here, [false, true, false, false]);
+    let step = lab.replica(0).load(lab.now, 2, &key, None);
+    assert_eq!(step, Progress::Pending(Loaded::Absent));
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
+}
