@@ -148,3 +148,66 @@ fn an_atomic_update_is_answered_when_there_are_enough_whole_copies() {
     lab.carry();
     assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
 }
+
+/// All holders have the write, and the announcement of a node that is no holder is late.
+#[test]
+fn a_write_is_answered_when_the_last_member_announces_the_view() {
+    let mut lab = ReplicaLab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
+    // Announcements of node 2.
+    lab.hold = |message| {
+        let is_two = |node: &Node| node.name == super::node(2).name;
+        matches!(message, Message::View(view) if !view.members.iter().any(is_two))
+    };
+    for leaving in [true, false] {
+        lab.input(1, Input::Drain(leaving));
+        lab.run(Duration::from_millis(300));
+    }
+    lab.commit(0, 1, key, &born("a", "1"));
+    assert_eq!(lab.reply(1), None);
+    lab.hold = |message| matches!(message, Message::Ack { .. });
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        if to == 0 {
+            lab.deliver(from, to, message);
+        }
+    }
+    lab.carry();
+    assert_eq!(lab.reply(1), Some(Reply::Written));
+}
+
+/// The acknowledgement of a node that has dropped the session meanwhile does not count when it is a
+/// holder again.
+#[test]
+fn a_former_holder_does_not_repeat_its_acknowledgements() {
+    let mut lab = ReplicaLab::cluster(3);
+    lab.hold = is_write;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    let held = std::mem::take(&mut lab.held);
+    let (to_one, to_two): (Vec<_>, Vec<_>) = held.into_iter().partition(|(_, to, _)| *to == 1);
+    for (from, to, message) in to_one {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    lab.held = to_two;
+    assert!(lab.read(1, key(1)).is_some());
+    lab.input(1, Input::Drain(true));
+    // Longer than a node waits before it drops the slots of other holders.
+    lab.run(Duration::from_secs(2));
+    assert_eq!(lab.replica(1).status().sessions, 0);
+    assert_eq!(lab.reply(1), None);
+    lab.input(1, Input::Drain(false));
+    lab.run(Duration::from_millis(300));
+    let (to_one, to_two): (Vec<_>, Vec<_>) = std::mem::take(&mut lab.held)
+        .into_iter()
+        .partition(|(_, to, _)| *to == 1);
+    for (from, to, message) in to_two {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    assert_eq!(lab.reply(1), None, "one copy is missing");
+    for (from, to, message) in to_one {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    assert_eq!(lab.reply(1), Some(Reply::Written));
+}
