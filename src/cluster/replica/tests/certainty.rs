@@ -8,7 +8,7 @@ pub(super) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-const SILENT: Outlook = Outlook {
+pub(super) const SILENT: Outlook = Outlook {
     configured: 1,
     accepting: 0,
     rejecting: 0,

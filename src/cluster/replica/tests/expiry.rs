@@ -67,7 +67,7 @@ pub(super) fn short() -> Changes {
 }
 
 /// Records an access at a node, which does not reach the other nodes.
-fn touch_in_silence(lab: &mut ReplicaLab, index: usize, key: Root) {
+pub(super) fn touch_in_silence(lab: &mut ReplicaLab, index: usize, key: Root) {
     lab.hold = |message| matches!(message, Message::Touch { .. });
     lab.replica(index).touch(lab.now, &key);
     lab.carry();
@@ -310,6 +310,24 @@ fn all_members_are_asked_until_the_new_holders_are_complete() {
     let is_here = [0, 1, 2, 3].map(|index| lab.read(index, key).is_some());
     assert_eq!(is_here, [false, true, false, false]);
     let step = lab.replica(0).load(lab.now, 2, &key, None);
+    assert_eq!(step, Progress::Pending(Loaded::Absent));
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
+}
+
+/// The owner has not received the last access, and the other holder has.
+#[test]
+fn a_node_that_is_no_holder_asks_all_holders_before_it_reports_a_session_as_absent() {
+    let mut lab = ReplicaLab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| {
+        holders(lab, key) == [0, 1] && owner(lab, key) == 0
+    });
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.run(Duration::from_secs(1));
+    assert!(lab.read(0, key).is_none() && lab.read(1, key).is_some());
+    let step = lab.replica(2).load(lab.now, 2, &key, None);
     assert_eq!(step, Progress::Pending(Loaded::Absent));
     lab.carry();
     assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
