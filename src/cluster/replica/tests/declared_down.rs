@@ -1,5 +1,6 @@
 //! Tests of calls in progress at a node that is declared down.
 
+use super::certainty::removal_of;
 use super::copies::find;
 use super::*;
 
@@ -96,4 +97,19 @@ fn a_node_that_was_declared_down_answers_no_read_alone() {
 fn a_node_that_was_declared_down_misses_no_member() {
     let lab = declared_down(|_| ());
     assert!(!lab.replica(0).is_divided());
+}
+
+/// A list without the sessions of the members that have not answered would pass for the whole one.
+#[test]
+fn a_node_that_was_declared_down_lists_nothing_alone() {
+    let mut lab = ReplicaLab::cluster_with(2, Copies::Count(1.try_into().unwrap()));
+    lab.cut = vec![(0, 1), (1, 0)];
+    let scope = crate::session::Scope::Cluster;
+    let step = lab.replica(0).list(lab.now, 1, scope, None, 10);
+    assert!(matches!(step, Progress::Pending(_)));
+    lab.carry();
+    let removal = removal_of(lab.nodes[0].0.clone());
+    lab.deliver(1, 0, removal);
+    lab.carry();
+    assert_eq!(lab.reply(1), Some(Reply::Unavailable));
 }

@@ -1,7 +1,7 @@
 //! Tests of members that are missing, leave in order, come back or are replaced, and of their
 //! places.
 
-use super::copies::{find, holders};
+use super::copies::{find, holders, two};
 use super::slowness::is_write;
 use super::*;
 
@@ -244,4 +244,25 @@ fn a_node_that_leaves_answers_all_calls() {
     assert_eq!(lab.reply(3), Some(Reply::Unavailable));
     assert_eq!(lab.reply(4), Some(Reply::Indeterminate));
     assert_eq!(lab.reply(5), Some(Reply::Unavailable));
+}
+
+/// The number of copies is reported as restored when there are enough members, and all of them are
+/// complete.
+#[test]
+fn copying_ends_when_the_members_are_complete() {
+    let is_end = |(index, notification): &(usize, Notification)| {
+        *index == 0 && matches!(notification, Notification::CopyingEnds { .. })
+    };
+    let mut lab = ReplicaLab::cluster_with(2, two());
+    lab.reports.clear();
+    fail(&mut lab, 1);
+    lab.run(Duration::from_secs(1));
+    assert!(lab.replica(0).status().settled);
+    assert!(!lab.reports.iter().any(is_end), "a member is missing");
+    lab.hold = |message| matches!(message, Message::Digests { .. });
+    start(&mut lab, 1, 1);
+    assert!(!lab.reports.iter().any(is_end), "it is not complete");
+    lab.lose_held();
+    lab.run(Duration::from_secs(1));
+    assert!(lab.reports.iter().any(is_end));
 }

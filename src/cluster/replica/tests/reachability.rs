@@ -306,3 +306,14 @@ fn a_member_with_which_data_is_exchanged_is_not_declared_down() {
         assert_eq!(causes(&lab, 0), [], "{:?}", input(member));
     }
 }
+
+#[test]
+fn the_cause_of_a_removal_is_reported() {
+    let mut lab = ReplicaLab::cluster(3);
+    lab.reports.clear();
+    // It has not announced that it leaves.
+    lab.input(2, Input::Leave);
+    lab.cut = vec![(1, 0), (0, 1)];
+    lab.run(Duration::from_secs(8));
+    assert_eq!(causes(&lab, 0), [DownCause::Left, DownCause::NoAnswer]);
+}
