@@ -8,7 +8,7 @@ pub(super) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-const SILENT: Outlook = Outlook {
+pub(super) const SILENT: Outlook = Outlook {
     configured: 1,
     accepting: 0,
     rejecting: 0,
@@ -36,7 +36,7 @@ const CLOSED: Outlook = Outlook {
 };
 
 /// Nodes that have not met each other, with this state of their configured addresses.
-fn looking(count: u16, outlook: Outlook, change: fn(&mut Settings)) -> ReplicaLab {
+pub(super) fn looking(count: u16, outlook: Outlook, change: fn(&mut Settings)) -> ReplicaLab {
     let mut lab = ReplicaLab::unconnected(count);
     for number in 0..count {
         lab.nodes[usize::from(number)].1 = replica(number, change);

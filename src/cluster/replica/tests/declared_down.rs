@@ -1,5 +1,7 @@
 //! Tests of calls in progress at a node that is declared down.
 
+use super::certainty::removal_of;
+use super::copies::find;
 use super::*;
 
 /// A pair whose first node has begun `change` when it is informed that it was declared down: it is
@@ -63,4 +65,51 @@ fn a_node_that_was_declared_down_acknowledges_no_deletion_alone() {
     join_again(&mut lab);
     assert_eq!(lab.reply(2), Some(Reply::Written));
     assert!(lab.read(1, key(1)).is_none());
+}
+
+/// It is alone in its new incarnation, and has not looked for other nodes yet.
+#[test]
+fn a_node_that_was_declared_down_does_not_serve_alone_at_once() {
+    let mut lab = declared_down(|_| ());
+    lab.run(Duration::from_millis(1_500));
+    assert!(!lab.replica(0).is_ready());
+}
+
+/// The owner, which alone can confirm that the secret is not the session's, has not answered.
+#[test]
+fn a_node_that_was_declared_down_answers_no_read_alone() {
+    let owned = |lab: &ReplicaLab, key: &Root| lab.replica(1).owns(key.slot());
+    let lab = declared_down(|lab| {
+        let key = find(lab, owned);
+        lab.cut.clear();
+        lab.commit(0, 3, key, &born("a", "1"));
+        lab.cut = vec![(0, 1), (1, 0)];
+        let other = SecretHash::from_bytes([9; 16]);
+        let step = lab.replica(0).load(lab.now, 4, &key, Some(&other));
+        assert!(matches!(step, Progress::Pending(_)));
+        lab.carry();
+    });
+    assert_eq!(lab.reply(4), Some(Reply::Unavailable));
+}
+
+/// Its members may have continued; nothing of theirs is missing here.
+#[test]
+fn a_node_that_was_declared_down_misses_no_member() {
+    let lab = declared_down(|_| ());
+    assert!(!lab.replica(0).is_divided());
+}
+
+/// A list without the sessions of the members that have not answered would pass for the whole one.
+#[test]
+fn a_node_that_was_declared_down_lists_nothing_alone() {
+    let mut lab = ReplicaLab::cluster_with(2, Copies::Count(1.try_into().unwrap()));
+    lab.cut = vec![(0, 1), (1, 0)];
+    let scope = crate::session::Scope::Cluster;
+    let step = lab.replica(0).list(lab.now, 1, scope, None, 10);
+    assert!(matches!(step, Progress::Pending(_)));
+    lab.carry();
+    let removal = removal_of(lab.nodes[0].0.clone());
+    lab.deliver(1, 0, removal);
+    lab.carry();
+    assert_eq!(lab.reply(1), Some(Reply::Unavailable));
 }

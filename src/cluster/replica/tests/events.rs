@@ -229,3 +229,14 @@ fn a_session_that_is_ended_when_two_sides_meet_is_reported_once() {
         assert_eq!(seen, [(key(1), deleted), (key(2), deleted)], "at {index}");
     }
 }
+
+/// Otherwise the events of its first second would be lost.
+#[test]
+fn a_node_that_joins_receives_the_subscriptions_at_once() {
+    let mut lab = ReplicaLab::unconnected(2);
+    listen(&mut lab, 0, Scope::Cluster);
+    for (one, other) in [(0, 1), (1, 0)] {
+        lab.link(one, other);
+    }
+    assert!(lab.replica(1).reports());
+}

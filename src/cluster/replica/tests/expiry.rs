@@ -67,7 +67,7 @@ pub(super) fn short() -> Changes {
 }
 
 /// Records an access at a node, which does not reach the other nodes.
-fn touch_in_silence(lab: &mut ReplicaLab, index: usize, key: Root) {
+pub(super) fn touch_in_silence(lab: &mut ReplicaLab, index: usize, key: Root) {
     lab.hold = |message| matches!(message, Message::Touch { .. });
     lab.replica(index).touch(lab.now, &key);
     lab.carry();
@@ -269,4 +269,66 @@ fn a_logout_at_an_owner_that_has_forgotten_the_session_ends_it() {
     lab.carry();
     assert_eq!(lab.verdict(2), Some(UpdateStatus::Applied));
     assert!(lab.read(1, key).is_none());
+}
+
+/// One of two holders has the last access, and begins to leave. The other one, where the session
+/// expires, has not compared itself with it in the new view, and the new holder has nothing yet.
+#[test]
+fn a_former_holder_is_asked_for_the_last_access() {
+    let mut lab = ReplicaLab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.hold = |message| matches!(message, Message::Digests { .. });
+    lab.input(1, Input::Drain(true));
+    lab.run(Duration::from_secs(1));
+    assert_eq!(holders(&lab, &key), [0, 2]);
+    let is_here = [0, 1, 2].map(|index| lab.read(index, key).is_some());
+    assert_eq!(is_here, [false, true, false]);
+    let step = lab.replica(0).load(lab.now, 2, &key, None);
+    assert_eq!(step, Progress::Pending(Loaded::Absent));
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
+}
+
+/// Both holders begin to leave. The session has expired at the one that reads it, the other one has
+/// the last access, and the new holders have nothing yet.
+#[test]
+fn all_members_are_asked_until_the_new_holders_are_complete() {
+    let mut lab = ReplicaLab::cluster_with(4, two());
+    let key = find(&lab, |lab, key| holders(lab, key) == [0, 1]);
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.hold = |message| matches!(message, Message::Digests { .. });
+    for index in 0..2 {
+        lab.input(index, Input::Drain(true));
+    }
+    lab.run(Duration::from_secs(1));
+    assert_eq!(holders(&lab, &key), [2, 3]);
+    let is_here = [0, 1, 2, 3].map(|index| lab.read(index, key).is_some());
+    assert_eq!(is_here, [false, true, false, false]);
+    let step = lab.replica(0).load(lab.now, 2, &key, None);
+    assert_eq!(step, Progress::Pending(Loaded::Absent));
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
+}
+
+/// The owner has not received the last access, and the other holder has.
+#[test]
+fn a_node_that_is_no_holder_asks_all_holders_before_it_reports_a_session_as_absent() {
+    let mut lab = ReplicaLab::cluster_with(3, two());
+    let key = find(&lab, |lab, key| {
+        holders(lab, key) == [0, 1] && owner(lab, key) == 0
+    });
+    lab.commit(0, 1, key, &short());
+    lab.run(Duration::from_millis(1_500));
+    touch_in_silence(&mut lab, 1, key);
+    lab.run(Duration::from_secs(1));
+    assert!(lab.read(0, key).is_none() && lab.read(1, key).is_some());
+    let step = lab.replica(2).load(lab.now, 2, &key, None);
+    assert_eq!(step, Progress::Pending(Loaded::Absent));
+    lab.carry();
+    assert!(matches!(lab.reply(2), Some(Reply::Found(Loaded::Live(_)))));
 }

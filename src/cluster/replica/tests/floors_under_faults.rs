@@ -311,3 +311,64 @@ fn dial_all(lab: &mut ReplicaLab, one: usize) {
         lab.link(other, one);
     }
 }
+
+/// One holder refuses, and the owner proposes the floor again. The vote of the other holder on the
+/// first proposal arrives after that: it has not agreed to the second one.
+#[test]
+fn a_late_vote_on_an_earlier_proposal_does_not_count() {
+    let mut lab = on_the_brink(3);
+    let owner = owner(&lab);
+    lab.hold = is_vote;
+    pairs(&mut lab, &[owner], 1, "last");
+    let late = lab.held.pop().unwrap();
+    let (from, to, vote) = lab.held.pop().unwrap();
+    let Message::Vote(vote) = vote else {
+        panic!("{vote:?}")
+    };
+    let refusal = Vote {
+        agrees: false,
+        ..vote
+    };
+    lab.deliver(from, to, Message::Vote(refusal));
+    lab.carry();
+    lab.run(Duration::from_millis(200));
+    let (again, missing): (Vec<_>, Vec<_>) = std::mem::take(&mut lab.held)
+        .into_iter()
+        .partition(|(voter, ..)| *voter == from);
+    assert_eq!((again.len(), missing.len()), (1, 1), "proposed again");
+    for (from, to, vote) in again.into_iter().chain([late]) {
+        lab.deliver(from, to, vote);
+    }
+    lab.carry();
+    assert_eq!(floor(&lab, owner), None);
+    for (from, to, vote) in missing {
+        lab.deliver(from, to, vote);
+    }
+    lab.carry();
+    assert_eq!(marks(&lab, owner), 16);
+}
+
+/// The holder has raised its floor, and its acknowledgement of that is late.
+#[test]
+fn a_floor_that_is_under_way_does_not_hold_up_the_next_one() {
+    let mut lab = on_the_brink(2);
+    let owner = owner(&lab);
+    lab.hold = |message| matches!(message, Message::Ack { .. });
+    pairs(&mut lab, &[owner], 1, "last");
+    // Those of the writes arrive.
+    let of_floor = lab.held.pop();
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    let first = [0, 1].map(|index| floor(&lab, index));
+    assert!(first[0].is_some() && first[0] == first[1]);
+    assert_eq!(lab.replica(owner).status().unacknowledged, 1);
+    pairs(&mut lab, &[owner], 16, "more");
+    lab.run(Duration::from_millis(300));
+    assert_eq!([0, 1].map(|index| marks(&lab, index)), [16, 16]);
+    let next = [0, 1].map(|index| floor(&lab, index));
+    assert!(next[0] > first[0] && next[0] == next[1]);
+    drop(of_floor);
+}

@@ -125,3 +125,35 @@ fn a_rotation_counts_also_where_a_change_came_after_the_session_had_expired() {
         assert_eq!(loaded.into_live(), None, "at {index}");
     }
 }
+
+/// What has waited at its sender has less time left.
+#[test]
+fn a_session_that_has_waited_at_its_sender_does_not_live_longer() {
+    let mut lab = ReplicaLab::cluster(2);
+    let mut before = record("a", 1);
+    before.touch(lab.now);
+    let deadline = before.absolute_deadline();
+    let message = Message::Write(message::Write {
+        seq: 77,
+        behind: 76,
+        view: UNKNOWN,
+        strict: false,
+        sent_at: lab.now,
+        entries: [KeyedEntry {
+            key: key(1),
+            entry: Entry::Live(Arc::new(before)),
+        }]
+        .into(),
+    });
+    let age = Duration::from_secs(100);
+    let (from, to) = (lab.nodes[0].0.clone(), lab.nodes[1].0.incarnation);
+    let input = Input::Message {
+        from,
+        to,
+        age,
+        message,
+    };
+    lab.input(1, input);
+    let after = lab.read(1, key(1)).unwrap();
+    assert_eq!(deadline.since(after.absolute_deadline()), age);
+}

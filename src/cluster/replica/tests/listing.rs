@@ -340,3 +340,39 @@ fn the_exclusion_of_a_node_ends_its_lists() {
     lab.input(0, Input::Rival { node: elder });
     assert_eq!(lab.reply(1), Some(Reply::Unavailable));
 }
+
+/// P-02: an owner answers, the view changes, and one of its sessions is deleted before it is asked
+/// again.
+#[test]
+fn an_answer_of_an_earlier_view_is_in_no_list() {
+    let (mut lab, keys) = filled(4);
+    let owned = |key: &&Root| lab.replica(1).owns(key.slot());
+    let dead = *keys.iter().find(owned).unwrap();
+    lab.hold = |message| matches!(message, Message::ListPage(_));
+    let wanted = (None, 100);
+    begin(&mut lab, 0, 1, wanted);
+    lab.hold = |message| matches!(message, Message::ListSlots(_));
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        if from == 1 {
+            lab.deliver(from, to, message);
+        }
+    }
+    lab.carry();
+    lab.input(3, Input::Drain(true));
+    lab.replica(1).delete(lab.now, 2, &dead);
+    lab.run(Duration::from_secs(1));
+    assert_eq!(lab.reply(2), Some(Reply::Written));
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    let part = end(&lab, 0, 1, wanted).unwrap();
+    let end = part.through.expect("an owner looks at some of the slots");
+    assert!(dead.place() < end.place());
+    let found: Vec<_> = part.sessions.iter().map(|info| info.key).collect();
+    let expected = keys
+        .into_iter()
+        .filter(|key| *key != dead && key.place() <= end.place());
+    assert_eq!(found, expected.collect::<Vec<_>>());
+}

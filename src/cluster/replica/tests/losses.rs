@@ -1,5 +1,6 @@
 //! Tests of losses: writes that a partition discards, and sessions that may be lost with nodes.
 
+use super::certainty::{SILENT, looking, unknown};
 use super::copies::{find, join, two};
 use super::*;
 
@@ -105,4 +106,20 @@ fn a_newcomer_that_lost_its_source_is_in_doubt() {
     lab.replica(1).load(lab.now, 3, &key(1), None);
     lab.carry();
     assert_eq!(lab.reply(3), Some(Reply::Found(Loaded::Absent)));
+}
+
+/// Each of two nodes has served alone while a third one did not answer.
+#[test]
+fn doubt_does_not_end_when_a_node_in_doubt_is_met() {
+    let mut lab = looking(2, SILENT, |_| ());
+    lab.run(Duration::from_secs(12));
+    for (one, other) in [(0, 1), (1, 0)] {
+        lab.link(one, other);
+    }
+    lab.run(Duration::from_secs(1));
+    for index in 0..2 {
+        assert!(lab.replica(index).status().settled);
+        let found = unknown(&mut lab, index, 1 + index as OpId);
+        assert_eq!(found, Ok(Some(Reply::Uncertain)), "at {index}");
+    }
 }

@@ -1,10 +1,14 @@
 //! Tests of the replica: given inputs, expected outputs. Faults found by the simulator are here
 //! with the fewest inputs that show them.
 
+mod backfills;
 mod certainty;
+mod comparisons;
 mod copies;
 mod declared_down;
+mod departures;
 mod events;
+mod exclusion;
 mod expiry;
 mod expiry_events;
 mod fixtures;
@@ -26,6 +30,7 @@ mod slowness;
 mod table;
 mod updates;
 mod users;
+mod windows;
 #[cfg(all(feature = "snapshot", unix))]
 mod withheld;
 mod writes;

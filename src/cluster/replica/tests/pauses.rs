@@ -1,6 +1,6 @@
 //! Tests of nodes that were suspended, or whose clock was set.
 
-use super::certainty::{ABSENT, link_all, removal_of, secs, unknown};
+use super::certainty::{ABSENT, SILENT, link_all, removal_of, secs, unknown};
 use super::*;
 
 /// the replica's clock includes the time in which the machine is suspended.
@@ -115,4 +115,37 @@ fn a_node_goes_on_above_its_last_incarnation_if_that_is_named_as_removed() {
     lab.deliver(0, 1, removal_of(before));
     lab.carry();
     assert_eq!(lab.nodes[1].0.incarnation, 501);
+}
+
+/// No other node can have continued without it.
+#[test]
+fn a_node_without_members_serves_on_after_a_pause() {
+    let mut lab = ReplicaLab::unconnected(1);
+    lab.run(secs(3));
+    lab.input(0, Input::Paused);
+    assert!(lab.replica(0).is_ready());
+    assert_eq!(lab.replica(0).status().me, node(0));
+}
+
+/// All nodes were paused. One is paused again when it has met one of the others: that the other one
+/// is back does not mean that all are.
+#[test]
+fn a_node_that_is_paused_again_waits_for_all_former_members() {
+    let mut lab = ReplicaLab::cluster(3);
+    let between = |one: usize, other: usize| [(one, other), (other, one)];
+    lab.cut = [between(0, 1), between(0, 2), between(1, 2)].concat();
+    for index in 0..3 {
+        lab.input(index, Input::Outlook(SILENT));
+        lab.input(index, Input::Paused);
+    }
+    lab.cut = [between(0, 2), between(1, 2)].concat();
+    for time in [6, 3] {
+        for (one, other) in between(0, 1) {
+            lab.link(one, other);
+        }
+        lab.run(secs(time));
+        assert_eq!(lab.replica(0).status().members.len(), 1);
+        assert!(!lab.replica(0).is_ready());
+        lab.input(0, Input::Paused);
+    }
 }

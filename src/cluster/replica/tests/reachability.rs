@@ -282,3 +282,38 @@ fn a_node_that_was_paused_does_not_declare_its_members_down() {
     assert!(!lab.reports.iter().any(stalled), "{:?}", lab.reports);
     assert_eq!(lab.replica(0).status().members.len(), 2);
 }
+
+/// Its answers to probes wait behind data, parts of which arrive here, or of this node's there.
+#[test]
+fn a_member_with_which_data_is_exchanged_is_not_declared_down() {
+    let inputs: [fn(Node) -> Input; 3] = [
+        |node| Input::Delivered {
+            node,
+            bytes: 0,
+            large: true,
+        },
+        |node| Input::Progress { node },
+        |node| Input::Arriving { node },
+    ];
+    for input in inputs {
+        let mut lab = ReplicaLab::cluster(2);
+        lab.cut = vec![(1, 0)];
+        let member = lab.nodes[1].0.clone();
+        for _ in 0..20 {
+            lab.run(Duration::from_millis(500));
+            lab.input(0, input(member.clone()));
+        }
+        assert_eq!(causes(&lab, 0), [], "{:?}", input(member));
+    }
+}
+
+#[test]
+fn the_cause_of_a_removal_is_reported() {
+    let mut lab = ReplicaLab::cluster(3);
+    lab.reports.clear();
+    // It has not announced that it leaves.
+    lab.input(2, Input::Leave);
+    lab.cut = vec![(1, 0), (0, 1)];
+    lab.run(Duration::from_secs(8));
+    assert_eq!(causes(&lab, 0), [DownCause::Left, DownCause::NoAnswer]);
+}

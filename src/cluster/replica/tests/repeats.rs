@@ -311,3 +311,28 @@ fn a_subscription_is_confirmed_when_all_members_have_answered() {
     lab.run(Duration::from_secs(2));
     assert!(confirmed(&lab));
 }
+
+/// The reason is lost on its way to the other holders, and the report on its way to one of them,
+/// which reports the deletion without the reason when the node has failed.
+#[test]
+fn a_deletion_that_is_repeated_without_its_reason_is_not_handed_out_again() {
+    let mut lab = listening(Copies::All);
+    let deleted = SessionEventKind::Deleted;
+    lab.commit(0, 1, key(1), &born("a", "1"));
+    report(&mut lab, 0, key(1), CREATED);
+    lab.hold = |message| matches!(message, Message::Reason(_));
+    let now = lab.now;
+    lab.replica(0)
+        .announce_reason(now, key(1), EndReason::Logout);
+    lab.replica(0).delete(now, 2, &key(1));
+    lab.carry();
+    lab.held.clear();
+    lab.hold = |_| false;
+    lab.cut = vec![(0, 1)];
+    report(&mut lab, 0, key(1), deleted(EndReason::Logout));
+    kill(&mut lab, 0);
+    let at_one = [(CREATED, false), (deleted(EndReason::Admin), true)];
+    assert_eq!(of(&lab, 1, key(1)), at_one);
+    let at_two = [(CREATED, false), (deleted(EndReason::Logout), false)];
+    assert_eq!(of(&lab, 2, key(1)), at_two);
+}

@@ -176,3 +176,39 @@ proptest! {
         prop_assert_eq!((table.sessions(), table.tombstones(), table.bytes()), (0, 0, 0));
     }
 }
+
+/// Otherwise a session that alone exceeds the limit could not be handed over.
+#[test]
+fn a_response_has_at_least_one_session_and_ends_at_its_limit() {
+    let table = table();
+    for number in 1..=3 {
+        let key = Root::from_bytes([number; 12]).with_slot(5);
+        let keyed = live(number, "a", 1);
+        table.merge(START, &KeyedEntry { key, ..keyed });
+    }
+    for (max_bytes, count) in [(1, 1), (usize::MAX, 3)] {
+        let (entries, more) = table.unknown(START, 5, None, &[], max_bytes);
+        assert_eq!((entries.len(), more), (count, count < 3));
+    }
+    let (entries, _) = table.unknown(START.plus(25 * HOUR), 5, None, &[], usize::MAX);
+    assert_eq!(entries, [], "they have expired");
+}
+
+/// Every request is an access: a comparison would transfer all sessions in use.
+#[test]
+fn of_a_session_that_was_only_accessed_the_access_is_sent() {
+    let table = table();
+    table.merge(START, &live(1, "a", 1));
+    let slot = key(1).slot() as u16;
+    let known = table.versions(slot, None);
+    let unknown = || table.unknown(START, slot, None, &known, usize::MAX).0;
+    assert_eq!(unknown(), []);
+    let access = table.touch(START, &key(1), 1).unwrap();
+    let [keyed] = &unknown()[..] else {
+        panic!("one entry")
+    };
+    let Entry::Delta(delta) = &keyed.entry else {
+        panic!("{keyed:?}")
+    };
+    assert_eq!((delta.access, &delta.entries[..]), (access, &[][..]));
+}
