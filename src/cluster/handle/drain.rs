@@ -58,7 +58,9 @@ impl ClusterHandle {
         self.until(deadline, |driver| {
             let status = driver.replica.status();
             let alone = status.members.is_empty();
-            (alone || is_handed_over(&status)).then_some(status)
+            // `Leave` is sent after what the link has taken, and would overtake events that wait.
+            let is_done = is_handed_over(&status) && status.reported;
+            (alone || is_done).then_some(status)
         })
         .await
         .unwrap_or_else(|| self.driver.replica.status())

@@ -37,6 +37,8 @@ pub(crate) struct ReplicaStatus {
     pub(crate) oversized: u64,
     /// Writes that some holder has not acknowledged yet.
     pub(crate) unacknowledged: usize,
+    /// Whether the links have taken all events that other members subscribe to.
+    pub(crate) reported: bool,
     /// Calls answered with an unknown outcome.
     pub(crate) indeterminate: u64,
     /// Why this node is excluded from the cluster.
@@ -83,6 +85,7 @@ impl ReplicaStatus {
             over_limit: table.is_over_limit(),
             oversized: table.oversized(),
             unacknowledged: engine.unacknowledged(),
+            reported: cluster.is_reported(),
             indeterminate: cluster.indeterminate,
             excluded: engine.excluded.clone(),
         }

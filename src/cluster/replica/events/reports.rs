@@ -57,6 +57,14 @@ impl ClusterView {
         }
     }
 
+    /// Returns `true` if no event waits for room on the link to a subscriber.
+    pub(crate) fn is_reported(&self) -> bool {
+        let listeners = &self.listeners;
+        listeners.streams.iter().all(|(peer, stream)| {
+            self.flow.events_waiting(*peer) == 0 && listeners.log.after(stream.sent).is_none()
+        })
+    }
+
     /// Reports what has happened to a session.
     pub(crate) fn happened(&mut self, key: Root, kind: SessionEventKind, user: Option<UserKey>) {
         let happening = Happening {

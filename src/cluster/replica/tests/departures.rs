@@ -2,8 +2,10 @@
 //! places.
 
 use super::copies::{find, holders, two};
-use super::slowness::is_write;
+use super::slowness::{is_write, roomy};
 use super::*;
+use crate::cluster::replica::events::Happening;
+use crate::session::{EndReason, Scope, SessionEventKind};
 
 /// Declares a member down at the others, to which it has no links any more.
 fn fail(lab: &mut ReplicaLab, dead: usize) {
@@ -232,7 +234,7 @@ fn a_node_that_leaves_answers_all_calls() {
     let (replica, now) = (lab.replica(0), lab.now);
     replica.load(now, 3, &other, None);
     replica.delete(now, 4, &other);
-    replica.list(now, 5, crate::session::Scope::Cluster, None, 10);
+    replica.list(now, 5, Scope::Cluster, None, 10);
     lab.carry();
     for op in 3..6 {
         assert_eq!(lab.reply(op), None);
@@ -265,4 +267,34 @@ fn copying_ends_when_the_members_are_complete() {
     lab.lose_held();
     lab.run(Duration::from_secs(1));
     assert!(lab.reports.iter().any(is_end));
+}
+
+/// A subscriber gets no event from a member that has left: the events have to be sent before.
+#[test]
+fn events_that_wait_for_a_subscriber_hold_up_the_departure() {
+    let mut lab = roomy(2, |_| {});
+    events::listen(&mut lab, 1, Scope::Cluster);
+    lab.hold = is_write;
+    let text = "1".repeat(60 << 10);
+    for number in 0..=u8::try_from(flow::SMALL_WINDOW / text.len()).unwrap() {
+        lab.commit(0, number.into(), key(number), &born("a", &text));
+    }
+    lab.replica(0).report(
+        lab.now,
+        Happening {
+            kind: SessionEventKind::Deleted(EndReason::Logout),
+            key: key(200),
+            user: None,
+            rotation: 0,
+        },
+    );
+    lab.carry();
+    assert!(!lab.replica(0).status().reported);
+    lab.hold = |_| false;
+    for (from, to, message) in std::mem::take(&mut lab.held) {
+        lab.deliver(from, to, message);
+    }
+    lab.carry();
+    assert!(lab.replica(0).status().reported);
+    assert_eq!(events::seen(&lab, 1).len(), 1);
 }
