@@ -226,6 +226,9 @@ impl Journal {
         let mut file = paths.create(&paths.journal_temporary)?;
         file.write_all(&start(&written.notes)?)?;
         file.sync_all()?;
+        // If it fails, the path may refer to the new file already, and the old one has no name. No
+        // note may be written to that any more.
+        written.file = None;
         paths.publish(&paths.journal_temporary, &paths.journal)?;
         written.file = Some(file);
         Ok(())

@@ -214,3 +214,35 @@ async fn a_file_without_a_journal_is_removed_and_one_under_way_does_not_appear()
     let appeared = journal.finish(cut, || panic!("it must not appear"));
     assert!(appeared.is_err());
 }
+
+/// The new journal has replaced the old one, but its directory cannot be synced: no file descriptor
+/// is left, for example. Notes that were written to the old one would be lost with it.
+#[tokio::test]
+async fn what_is_acknowledged_after_a_failed_replacement_of_the_journal_is_found() {
+    let directory = TestDirectory::new("replaced");
+    let paths = directory.paths();
+    let mut blocked = paths.clone();
+    // The path that is synced.
+    blocked.directory = paths.file.with_file_name("synced");
+    std::fs::create_dir(&blocked.directory).expect("it can be created");
+    let journal = Journal::new(blocked.clone());
+    journal.resume(ends(0..2)).expect("it can be written");
+    let cut = journal.begin(true).expect("it can be written");
+    let finished = journal.finish(cut, || {
+        std::fs::write(&paths.file, "sessions")?;
+        std::fs::remove_dir(&blocked.directory)
+    });
+    finished.expect_err("it cannot be synced");
+    assert!(!paths.file.exists());
+    for number in 2..4 {
+        let noted = journal.note(|| ended(number)).await;
+        noted.expect_err("the removal of the file cannot be synced either");
+    }
+
+    std::fs::create_dir(&blocked.directory).expect("it can be created");
+    let cut = journal.begin(true).expect("it can be written");
+    let finished = journal.finish(cut, || std::fs::write(&paths.file, "sessions"));
+    finished.expect("it can be written");
+    journal.note(|| ended(4)).await.expect("it can be written");
+    assert_eq!(found(&paths), keys(4..5));
+}
