@@ -103,8 +103,9 @@ impl Journal {
     /// Starts a new file. `needs`: the file requires a journal beside it. From now on every end and
     /// every rotation is recorded.
     pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
-        self.0.active.store(true, SeqCst);
         let mut written = self.written();
+        // Locked: a note that fails meanwhile would clear it again.
+        self.0.active.store(true, SeqCst);
         written.poisoned = false;
         if needs && written.file.is_none() {
             self.rewrite(&mut written)?;

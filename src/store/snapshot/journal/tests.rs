@@ -246,3 +246,28 @@ async fn what_is_acknowledged_after_a_failed_replacement_of_the_journal_is_found
     journal.note(|| ended(4)).await.expect("it can be written");
     assert_eq!(found(&paths), keys(4..5));
 }
+
+/// A note fails at the moment at which a file is begun. What ends while that file is written, and
+/// after it has appeared, is noted.
+#[tokio::test]
+async fn what_ends_is_noted_for_a_file_that_is_begun_when_the_journal_fails() {
+    let directory = TestDirectory::new("begun");
+    let paths = directory.paths();
+    let journal = Journal::new(paths.clone());
+    journal.resume(Vec::new()).expect("it can be written");
+    let next = {
+        let mut written = journal.written();
+        let next = journal.clone();
+        let next = std::thread::spawn(move || next.begin(true));
+        // It waits for the lock then.
+        std::thread::sleep(Duration::from_millis(200));
+        journal.deactivate(&mut written, &io::Error::other("the disk is full"));
+        next
+    };
+    let cut = next.join().expect("no panic").expect("it can be written");
+    journal.note(|| ended(1)).await.expect("it can be written");
+    let finished = journal.finish(cut, || std::fs::write(&paths.file, "sessions"));
+    finished.expect("it can be written");
+    journal.note(|| ended(2)).await.expect("it can be written");
+    assert_eq!(found(&paths), keys(1..3));
+}
