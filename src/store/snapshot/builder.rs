@@ -106,15 +106,11 @@ impl SnapshotStoreBuilder {
     ) -> Result<SnapshotStore<MemoryStore>, SnapshotError> {
         let (mut opening, loaded) = self.load().await?;
         let restored = if opening.withholds(&loaded) {
-            Ok(Restored::default())
+            Restored::default()
         } else {
-            let store = store.clone();
-            blocking(move || Ok(store.restore(loaded.entries))).await
+            let restored = restore(&store, loaded).await;
+            restored.map_err(|error| opening.unusable(error))?
         };
-        let restored = restored.map_err(|error| opening.unusable(error))?;
-        if let Err(error) = users::list_again(&store, loaded.logins).await {
-            tracing::error!(cause = %error, "sessions are missing from the indexes of their users");
-        }
         let source = Box::new(store.clone());
         let store = opening.finish(store, source, restored).await?;
         if store.shared.withheld.load(Relaxed) {
@@ -247,6 +243,22 @@ impl Opening {
 fn unusable(paths: &SnapshotPaths, error: io::Error) -> SnapshotError {
     let message = format!("cannot use {}", paths.file.display());
     SnapshotError::new(SnapshotErrorKind::Unusable, message).with_source(error)
+}
+
+/// Restores what was loaded. Each session of a user is in the list of that user afterward.
+async fn restore(store: &MemoryStore, loaded: LoadedSnapshot) -> io::Result<Restored> {
+    let LoadedSnapshot {
+        entries, logins, ..
+    } = loaded;
+    let users = entries.iter().filter_map(StoredEntry::session_of_user);
+    let users = users.collect();
+    let memory = store.clone();
+    let mut restored = blocking(move || Ok(memory.restore(entries))).await?;
+    let deleted = users::list_again(store, users, &logins);
+    let deleted = deleted.await.map_err(io::Error::other)?;
+    restored.sessions -= deleted;
+    restored.refused += deleted;
+    Ok(restored)
 }
 
 /// The number of sessions among these entries.

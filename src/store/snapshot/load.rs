@@ -3,7 +3,7 @@
 //! A bad file does not keep the application from starting: it is quarantined, the reason is logged,
 //! and the readable part is used. A file that could restore an ended session is not used at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(super) struct LoadedSnapshot {
     /// The changes since the file was written.
     pub(super) notes: Vec<Note>,
     /// Sessions whose login may be later than the saved indexes of users.
-    pub(super) logins: Vec<Root>,
+    pub(super) logins: HashSet<Root>,
     /// The members that remained when the file was written. Unless one of them is contacted, the
     /// file must not be used.
     pub(super) survivors: Vec<SnapshotSurvivor>,
