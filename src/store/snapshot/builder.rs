@@ -16,6 +16,7 @@ use crate::store::snapshot::journal::Journal;
 use crate::store::snapshot::load::{LoadedSnapshot, consume, load};
 use crate::store::snapshot::lock::Lock;
 use crate::store::snapshot::paths::SnapshotPaths;
+use crate::store::snapshot::turns::Turns;
 use crate::store::snapshot::{SnapshotShared, SnapshotStore, periodic, withheld};
 use crate::store::users;
 
@@ -222,6 +223,7 @@ impl Opening {
             config: self.config,
             source,
             journal,
+            turns: Turns::default(),
             saving: Arc::default(),
             withheld: AtomicBool::new(self.withheld),
             load_report: report,

@@ -34,6 +34,9 @@ mod report;
 mod save;
 #[cfg(test)]
 mod test_directory;
+#[cfg(test)]
+mod tests;
+mod turns;
 mod withheld;
 
 use std::fmt;
@@ -56,6 +59,7 @@ use self::journal::{Journal, Note};
 use self::lock::Lock;
 use self::paths::SnapshotPaths;
 use self::periodic::BackgroundTask;
+use self::turns::{Turn, Turns};
 use crate::store::SessionStore;
 use crate::store::export::SnapshotSource;
 
@@ -95,6 +99,9 @@ struct SnapshotShared {
     config: SnapshotConfig,
     source: Box<dyn SnapshotSource>,
     journal: Journal,
+    /// Of deletions: one that finds no session is not answered before the end of the one that has
+    /// deleted it is on the disk.
+    turns: Turns,
     /// Held while a file is written.
     saving: Arc<Mutex<()>>,
     /// Set if the file on disk was not used; the next file replaces it.
@@ -149,9 +156,14 @@ impl<S> SnapshotStore<S> {
         save::save(&self.shared).await
     }
 
-    /// Records a change in memory; returns when no file can undo it.
-    async fn note(&self, note: impl FnOnce() -> Note) -> Result<(), StoreError> {
-        let noted = self.shared.journal.note(note).await;
+    /// Records a change in memory; returns when no file can undo it. The turn ends then, even if
+    /// the future is dropped before.
+    async fn note(
+        &self,
+        turn: Option<Turn>,
+        note: impl FnOnce() -> Note,
+    ) -> Result<(), StoreError> {
+        let noted = self.shared.journal.note(turn, note).await;
         noted.map_err(StoreError::indeterminate)
     }
 }
@@ -176,7 +188,7 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         if let Outcome::Committed(record) = &outcome
             && rotates
         {
-            self.note(|| Note::rotated(*key, &record.credential))
+            self.note(None, || Note::rotated(*key, &record.credential))
                 .await?;
         }
         Ok(outcome)
@@ -191,9 +203,15 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
     }
 
     async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        let turn = self.shared.turns.wait(key).await;
         let ended = self.store.delete_because(key, reason).await?;
         if ended {
-            self.note(|| Note::ended(*key)).await?;
+            self.note(Some(turn), || Note::ended(*key)).await?;
+        } else {
+            // An earlier call may have deleted it, and failed because its note was not written. No
+            // note here: deletions of sessions that never existed do not write to the disk.
+            let intact = self.shared.journal.expect_intact().await;
+            intact.map_err(StoreError::indeterminate)?;
         }
         Ok(ended)
     }

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::store::snapshot::paths::SnapshotPaths;
+use crate::store::snapshot::turns::Turn;
 
 pub(super) use self::format::{JournalContents, Note, read};
 use self::format::{entries, start};
@@ -83,16 +84,33 @@ impl Journal {
     }
 
     /// Records a change of a session; returns when no file can undo it. `note` is called only if
-    /// there is a file.
-    pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
+    /// there is a file. `turn` is dropped when the note is on the disk.
+    pub(super) async fn note(
+        &self,
+        turn: Option<Turn>,
+        note: impl FnOnce() -> Note,
+    ) -> io::Result<()> {
         // After the change in memory: a file that is begun after this does not contain the former
         // state.
         if !self.0.active.load(SeqCst) {
             return Ok(());
         }
         let (journal, note) = (self.clone(), note());
-        let noted = tokio::task::spawn_blocking(move || journal.write(note));
+        let noted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            journal.write(note)
+        });
         noted.await.map_err(io::Error::other)?
+    }
+
+    /// Fails if a note could not be written, and a file could undo the change.
+    pub(super) async fn expect_intact(&self) -> io::Result<()> {
+        if !self.0.active.load(SeqCst) {
+            return Ok(());
+        }
+        let journal = self.clone();
+        let result = tokio::task::spawn_blocking(move || journal.written().result());
+        result.await.map_err(io::Error::other)?
     }
 
     /// Completes when the journal has become so long that a new file should be written.
@@ -168,13 +186,7 @@ impl Journal {
                 self.deactivate(&mut written, &error);
             }
         }
-        if written.failed {
-            Err(io::Error::other(
-                "the journal of ended sessions cannot be written",
-            ))
-        } else {
-            Ok(())
-        }
+        written.result()
     }
 
     fn append(&self, written: &mut Written, notes: Vec<Note>) -> io::Result<()> {
@@ -237,6 +249,35 @@ impl Journal {
 
     fn written(&self) -> MutexGuard<'_, Written> {
         lock(&self.0.written)
+    }
+}
+
+impl Written {
+    fn result(&self) -> io::Result<()> {
+        if self.failed {
+            Err(io::Error::other(
+                "the journal of ended sessions cannot be written",
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// Until the result is dropped, the journal is not written.
+    pub(super) fn hold(&self) -> impl Sized + use<> {
+        let (locked, is_locked) = std::sync::mpsc::channel();
+        let (held, is_released) = std::sync::mpsc::channel::<()>();
+        let journal = self.clone();
+        std::thread::spawn(move || {
+            let _written = journal.written();
+            locked.send(()).expect("the test waits for it");
+            let _ = is_released.recv();
+        });
+        is_locked.recv().expect("no panic");
+        held
     }
 }
 

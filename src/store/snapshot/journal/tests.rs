@@ -162,7 +162,7 @@ async fn without_a_file_nothing_is_noted() {
     let directory = TestDirectory::new("unarmed");
     let journal = Journal::new(directory.paths());
     journal
-        .note(|| ended(1))
+        .note(None, || ended(1))
         .await
         .expect("there is nothing to do");
     assert!(matches!(read(&directory.paths()), JournalContents::Nothing));
@@ -175,7 +175,7 @@ async fn an_end_is_on_the_disk_before_it_is_acknowledged() {
     journal.begin(false).expect("it can be written");
     let notes = (0..50).map(|number| {
         let journal = journal.clone();
-        tokio::spawn(async move { journal.note(|| ended(number)).await })
+        tokio::spawn(async move { journal.note(None, || ended(number)).await })
     });
     for note in notes.collect::<Vec<_>>() {
         note.await.expect("no panic").expect("it can be written");
@@ -191,9 +191,15 @@ async fn a_new_file_forgets_only_what_had_ended_before_it_was_begun() {
     let directory = TestDirectory::new("cut");
     let journal = Journal::new(directory.paths());
     journal.resume(ends(0..2)).expect("it can be written");
-    journal.note(|| ended(2)).await.expect("it can be written");
+    journal
+        .note(None, || ended(2))
+        .await
+        .expect("it can be written");
     let cut = journal.begin(true).expect("it can be written");
-    journal.note(|| ended(3)).await.expect("it can be written");
+    journal
+        .note(None, || ended(3))
+        .await
+        .expect("it can be written");
     journal.finish(cut, || Ok(())).expect("it can be written");
     assert_eq!(found(&directory.paths()), keys(3..4));
 }
@@ -208,7 +214,7 @@ async fn a_file_without_a_journal_is_removed_and_one_under_way_does_not_appear()
     blocked.journal_temporary = Path::new("/proc/no/such").to_owned();
     let journal = Journal::new(blocked);
     let cut = journal.begin(false).expect("nothing is written yet");
-    let noted = journal.note(|| ended(1)).await;
+    let noted = journal.note(None, || ended(1)).await;
     noted.expect("nothing can bring the session back any more");
     assert!(!paths.file.exists());
     let appeared = journal.finish(cut, || panic!("it must not appear"));
@@ -235,7 +241,7 @@ async fn what_is_acknowledged_after_a_failed_replacement_of_the_journal_is_found
     finished.expect_err("it cannot be synced");
     assert!(!paths.file.exists());
     for number in 2..4 {
-        let noted = journal.note(|| ended(number)).await;
+        let noted = journal.note(None, || ended(number)).await;
         noted.expect_err("the removal of the file cannot be synced either");
     }
 
@@ -243,7 +249,10 @@ async fn what_is_acknowledged_after_a_failed_replacement_of_the_journal_is_found
     let cut = journal.begin(true).expect("it can be written");
     let finished = journal.finish(cut, || std::fs::write(&paths.file, "sessions"));
     finished.expect("it can be written");
-    journal.note(|| ended(4)).await.expect("it can be written");
+    journal
+        .note(None, || ended(4))
+        .await
+        .expect("it can be written");
     assert_eq!(found(&paths), keys(4..5));
 }
 
@@ -265,9 +274,15 @@ async fn what_ends_is_noted_for_a_file_that_is_begun_when_the_journal_fails() {
         next
     };
     let cut = next.join().expect("no panic").expect("it can be written");
-    journal.note(|| ended(1)).await.expect("it can be written");
+    journal
+        .note(None, || ended(1))
+        .await
+        .expect("it can be written");
     let finished = journal.finish(cut, || std::fs::write(&paths.file, "sessions"));
     finished.expect("it can be written");
-    journal.note(|| ended(2)).await.expect("it can be written");
+    journal
+        .note(None, || ended(2))
+        .await
+        .expect("it can be written");
     assert_eq!(found(&paths), keys(1..3));
 }
