@@ -74,8 +74,9 @@ impl SnapshotStoreBuilder {
 
     /// Writes the file periodically, with this interval between two files, so that a crash loses
     /// only the changes since the last one. A session that has ended meanwhile does not come back,
-    /// and one whose id was rotated comes back with its new id: both are written to the disk before
-    /// they are acknowledged, which makes logouts and logins as slow as the disk.
+    /// one whose id was rotated comes back with its new id, and one whose idle timeout was changed
+    /// with the new one: these are written to the disk before they are acknowledged, which makes
+    /// logouts and logins as slow as the disk.
     ///
     /// For a single node that keeps its sessions in memory. Defaults to off: only
     /// [`save`](SnapshotStore::save) writes the file, and nothing else waits for the disk.

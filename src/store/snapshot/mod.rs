@@ -156,14 +156,14 @@ impl<S> SnapshotStore<S> {
         save::save(&self.shared).await
     }
 
-    /// Records a change in memory; returns when no file can undo it. The turn ends then, even if
+    /// Records changes in memory; returns when no file can undo them. The turn ends then, even if
     /// the future is dropped before.
     async fn note(
         &self,
         turn: Option<Turn>,
-        note: impl FnOnce() -> Note,
+        notes: impl FnOnce() -> Vec<Note>,
     ) -> Result<(), StoreError> {
-        let noted = self.shared.journal.note(turn, note).await;
+        let noted = self.shared.journal.note(turn, notes).await;
         noted.map_err(StoreError::indeterminate)
     }
 }
@@ -184,12 +184,23 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
         let rotates = changes.rotation().is_some();
+        // A new session is in no file.
+        let may_set_idle_timeout = changes.idle_timeout().is_some() && !changes.is_create();
         let outcome = self.store.commit(key, base, changes).await?;
-        if let Outcome::Committed(record) = &outcome
-            && rotates
-        {
-            self.note(None, || Note::rotated(*key, &record.credential))
-                .await?;
+        if let Outcome::Committed(record) = &outcome {
+            let idle_timeout = record.lifetime.idle_timeout;
+            let sets_idle_timeout = may_set_idle_timeout
+                && base.is_none_or(|base| base.lifetime.idle_timeout != idle_timeout);
+            if rotates || sets_idle_timeout {
+                let rotated = || Note::rotated(*key, &record.credential);
+                let set = || Note::idle_timeout(*key, &record.lifetime);
+                let notes = || {
+                    let rotated = rotates.then(rotated);
+                    let set = sets_idle_timeout.then(set);
+                    rotated.into_iter().chain(set).collect()
+                };
+                self.note(None, notes).await?;
+            }
         }
         Ok(outcome)
     }
@@ -206,7 +217,7 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         let turn = self.shared.turns.wait(key).await;
         let ended = self.store.delete_because(key, reason).await?;
         if ended {
-            self.note(Some(turn), || Note::ended(*key)).await?;
+            self.note(Some(turn), || vec![Note::ended(*key)]).await?;
         } else {
             // An earlier call may have deleted it, and failed because its note was not written. No
             // note here: deletions of sessions that never existed do not write to the disk.

@@ -60,3 +60,43 @@ async fn a_concurrent_deletion_is_acknowledged_when_the_first_one_is_on_the_disk
     assert!(first.await.expect("it can be written"));
     assert!(!second.await.expect("it can be written"));
 }
+
+/// The idle timeout is shortened after the file was written, and the session expires. With the
+/// former timeout it would be back after a crash.
+#[tokio::test]
+async fn a_session_that_expired_by_its_new_idle_timeout_does_not_come_back() {
+    let directory = TestDirectory::new("idle");
+    let hourly = || directory.builder().interval(Duration::from_secs(3_600));
+    let store = hourly().open(MemoryStore::new()).await;
+    let store = store.expect("it can be opened");
+    let (short, long) = (create(&store).await, create(&store).await);
+    store.save().await.expect("it can be written");
+    for (key, idle) in [(&short, SHORT), (&long, LONG)] {
+        let before = store.load(key, None).await.expect("memory does not fail");
+        let mut changes = Changes::default();
+        changes.set_idle_timeout(Some(idle));
+        // With a new id: a choice at the login.
+        let secret = SecretHash::from_bytes([9; 16]);
+        let before = before.into_live().expect("it is there");
+        changes.rotate(before.credential.hash, secret);
+        let outcome = store.commit(key, Some(&before), changes).await;
+        assert!(matches!(outcome, Ok(Outcome::Committed(_))));
+    }
+    tokio::time::sleep(2 * SHORT).await;
+    drop(store);
+
+    let store = hourly().open(MemoryStore::new()).await;
+    let store = store.expect("it can be opened");
+    let report = store.load_report();
+    assert_eq!((report.sessions, report.expired), (1, 1));
+    let loaded = store.load(&short, None).await;
+    assert!(loaded.expect("memory does not fail").into_live().is_none());
+    let loaded = store.load(&long, None).await;
+    let found = loaded.expect("memory does not fail").into_live();
+    let found = found.expect("it has not expired");
+    assert_eq!(found.idle_timeout(), Some(LONG));
+    assert!(found.is_current(&SecretHash::from_bytes([9; 16])));
+}
+
+const SHORT: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_secs(600);

@@ -1,9 +1,10 @@
-//! The journal of sessions that have ended, or were rotated, since a file was written.
+//! The journal of sessions that have ended, were rotated, or got another idle timeout since a file
+//! was written.
 //!
-//! While a file could undo it, an end or a rotation is acknowledged only after it was written to
-//! the journal on disk. After a crash the sessions of the file are restored without those that have
-//! ended, and each with its latest secret. Concurrent notes share one write. A root is never used
-//! again and a credential names its predecessors, so surplus notes do no harm.
+//! While a file could undo it, such a change is acknowledged only after it was written to the
+//! journal on disk. After a crash the sessions of the file are restored without those that have
+//! ended or expired, and each with its latest secret. Concurrent notes share one write. A root is
+//! never used again and a credential names its predecessors, so surplus notes do no harm.
 //!
 //! If the journal cannot be written, the file itself is removed, so that it restores nothing:
 //! losing sessions is better than reviving one.
@@ -21,7 +22,7 @@ use tokio::sync::Notify;
 use crate::store::snapshot::paths::SnapshotPaths;
 use crate::store::snapshot::turns::Turn;
 
-pub(super) use self::format::{JournalContents, Note, read};
+pub(super) use self::format::{JournalContents, Note, NotedIdleTimeout, NotedState, read};
 use self::format::{entries, start};
 use crate::sync::lock;
 
@@ -83,22 +84,22 @@ impl Journal {
         self.rewrite(&mut written)
     }
 
-    /// Records a change of a session; returns when no file can undo it. `note` is called only if
-    /// there is a file. `turn` is dropped when the note is on the disk.
+    /// Records changes of a session; returns when no file can undo them. `notes` is called only if
+    /// there is a file. `turn` is dropped when the notes are on the disk.
     pub(super) async fn note(
         &self,
         turn: Option<Turn>,
-        note: impl FnOnce() -> Note,
+        notes: impl FnOnce() -> Vec<Note>,
     ) -> io::Result<()> {
         // After the change in memory: a file that is begun after this does not contain the former
         // state.
         if !self.0.active.load(SeqCst) {
             return Ok(());
         }
-        let (journal, note) = (self.clone(), note());
+        let (journal, notes) = (self.clone(), notes());
         let noted = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            journal.write(note)
+            journal.write(notes)
         });
         noted.await.map_err(io::Error::other)?
     }
@@ -119,7 +120,7 @@ impl Journal {
     }
 
     /// Starts a new file. `needs`: the file requires a journal beside it. From now on every end and
-    /// every rotation is recorded.
+    /// every rotation is recorded, and every new idle timeout.
     pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
         let mut written = self.written();
         // Locked: a note that fails meanwhile would clear it again.
@@ -164,11 +165,11 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&self, note: Note) -> io::Result<()> {
+    fn write(&self, notes: Vec<Note>) -> io::Result<()> {
         let mine = {
             let mut queue = lock(&self.0.queue);
-            queue.notes.push(note);
-            queue.pushed += 1;
+            queue.pushed += notes.len() as u64;
+            queue.notes.extend(notes);
             queue.pushed
         };
         let mut written = self.written();
