@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::{Record, Root, Timestamp};
+use crate::session::{Record, Root, Timestamp, UserKey};
 
 /// A store whose contents can be exported slot by slot while it is in use.
 pub(crate) trait SnapshotSource: Send + Sync + 'static {
@@ -42,6 +42,16 @@ impl StoredEntry {
     /// Returns `true` for a live session, and not for an index of a user's sessions.
     pub(crate) fn is_session(&self) -> bool {
         matches!(&self.state, EntryState::Live(record) if !record.is_index())
+    }
+
+    /// The user of a live session, and its key.
+    pub(crate) fn session_of_user(&self) -> Option<(UserKey, Root)> {
+        match &self.state {
+            EntryState::Live(record) if !record.is_index() => {
+                record.user().map(|user| (user, self.key))
+            }
+            _ => None,
+        }
     }
 }
 

@@ -77,7 +77,9 @@ async fn a_logout_that_could_be_forgotten_is_not_acknowledged() {
     store.save().await.expect("so much fits");
     directory.fill();
     directory.pin(true);
-    assert!(store.delete(&keys[0]).await.is_err());
+    for _ in 0..2 {
+        assert!(store.delete(&keys[0]).await.is_err());
+    }
     assert_eq!(
         value(&store, &keys[0]).await,
         None,

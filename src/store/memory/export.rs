@@ -48,7 +48,7 @@ impl MemoryStore {
                 match self.shared.restore(key, record) {
                     Ok(true) => restored.sessions += counted,
                     Ok(false) => {}
-                    Err(_) => restored.refused += 1,
+                    Err(_) => restored.refused += counted,
                 }
             }
         }

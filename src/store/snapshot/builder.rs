@@ -16,6 +16,7 @@ use crate::store::snapshot::journal::Journal;
 use crate::store::snapshot::load::{LoadedSnapshot, consume, load};
 use crate::store::snapshot::lock::Lock;
 use crate::store::snapshot::paths::SnapshotPaths;
+use crate::store::snapshot::turns::Turns;
 use crate::store::snapshot::{SnapshotShared, SnapshotStore, periodic, withheld};
 use crate::store::users;
 
@@ -73,8 +74,9 @@ impl SnapshotStoreBuilder {
 
     /// Writes the file periodically, with this interval between two files, so that a crash loses
     /// only the changes since the last one. A session that has ended meanwhile does not come back,
-    /// and one whose id was rotated comes back with its new id: both are written to the disk before
-    /// they are acknowledged, which makes logouts and logins as slow as the disk.
+    /// one whose id was rotated comes back with its new id, and one whose idle timeout was changed
+    /// with the new one: these are written to the disk before they are acknowledged, which makes
+    /// logouts and logins as slow as the disk.
     ///
     /// For a single node that keeps its sessions in memory. Defaults to off: only
     /// [`save`](SnapshotStore::save) writes the file, and nothing else waits for the disk.
@@ -106,15 +108,11 @@ impl SnapshotStoreBuilder {
     ) -> Result<SnapshotStore<MemoryStore>, SnapshotError> {
         let (mut opening, loaded) = self.load().await?;
         let restored = if opening.withholds(&loaded) {
-            Ok(Restored::default())
+            Restored::default()
         } else {
-            let store = store.clone();
-            blocking(move || Ok(store.restore(loaded.entries))).await
+            let restored = restore(&store, loaded).await;
+            restored.map_err(|error| opening.unusable(error))?
         };
-        let restored = restored.map_err(|error| opening.unusable(error))?;
-        if let Err(error) = users::list_again(&store, loaded.logins).await {
-            tracing::error!(cause = %error, "sessions are missing from the indexes of their users");
-        }
         let source = Box::new(store.clone());
         let store = opening.finish(store, source, restored).await?;
         if store.shared.withheld.load(Relaxed) {
@@ -226,6 +224,7 @@ impl Opening {
             config: self.config,
             source,
             journal,
+            turns: Turns::default(),
             saving: Arc::default(),
             withheld: AtomicBool::new(self.withheld),
             load_report: report,
@@ -247,6 +246,22 @@ impl Opening {
 fn unusable(paths: &SnapshotPaths, error: io::Error) -> SnapshotError {
     let message = format!("cannot use {}", paths.file.display());
     SnapshotError::new(SnapshotErrorKind::Unusable, message).with_source(error)
+}
+
+/// Restores what was loaded. Each session of a user is in the list of that user afterward.
+async fn restore(store: &MemoryStore, loaded: LoadedSnapshot) -> io::Result<Restored> {
+    let LoadedSnapshot {
+        entries, logins, ..
+    } = loaded;
+    let users = entries.iter().filter_map(StoredEntry::session_of_user);
+    let users = users.collect();
+    let memory = store.clone();
+    let mut restored = blocking(move || Ok(memory.restore(entries))).await?;
+    let deleted = users::list_again(store, users, &logins);
+    let deleted = deleted.await.map_err(io::Error::other)?;
+    restored.sessions -= deleted;
+    restored.refused += deleted;
+    Ok(restored)
 }
 
 /// The number of sessions among these entries.

@@ -3,7 +3,7 @@
 //! A bad file does not keep the application from starting: it is quarantined, the reason is logged,
 //! and the readable part is used. A file that could restore an ended session is not used at all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::store::export::SnapshotSurvivor;
 use crate::store::export::{EntryState, StoredEntry};
 use crate::store::snapshot::config::SnapshotConfig;
 use crate::store::snapshot::format::decoder::{DecodeOptions, SnapshotContents, decode};
-use crate::store::snapshot::journal::{self, JournalContents, Note};
+use crate::store::snapshot::journal::{self, JournalContents, Note, NotedIdleTimeout, NotedState};
 use crate::store::snapshot::paths::{SnapshotPaths, open};
 use crate::store::snapshot::report::LoadReport;
 
@@ -25,7 +25,7 @@ pub(super) struct LoadedSnapshot {
     /// The changes since the file was written.
     pub(super) notes: Vec<Note>,
     /// Sessions whose login may be later than the saved indexes of users.
-    pub(super) logins: Vec<Root>,
+    pub(super) logins: HashSet<Root>,
     /// The members that remained when the file was written. Unless one of them is contacted, the
     /// file must not be used.
     pub(super) survivors: Vec<SnapshotSurvivor>,
@@ -130,20 +130,27 @@ fn read(
     )
 }
 
-/// Applies the journal: gives each session its latest credential, and turns those that have ended
-/// into tombstones.
+/// Applies the journal: gives each session its latest credential and idle timeout, and turns those
+/// that have ended into tombstones.
 fn apply_journal(notes: &[Note], loaded: &mut LoadedSnapshot) {
     let (now, wall) = (clock::now(), clock::wall_clock());
     let states = latest_states(notes, now, wall);
-    let is_noted = |entry: &&mut StoredEntry| states.contains_key(&entry.key);
-    for entry in loaded.entries.iter_mut().filter(is_noted) {
+    for entry in &mut loaded.entries {
         let EntryState::Live(record) = &mut entry.state else {
             continue;
         };
+        let Some(state) = states.get(&entry.key) else {
+            continue;
+        };
+        let record = Arc::make_mut(record);
         let former = record.credential.version();
-        let current = states.get(&entry.key).and_then(Option::as_ref);
-        if current.is_some_and(|current| rotate(Arc::make_mut(record), current)) {
-            loaded.logins.extend(record.user().map(|_| entry.key));
+        let credential = state.credential.as_ref();
+        if !state.is_ended && credential.is_none_or(|credential| rotate(record, credential)) {
+            for set in &state.idle_timeouts {
+                set.merge_into(&mut record.lifetime);
+            }
+            let user = credential.and_then(|_| record.user());
+            loaded.logins.extend(user.map(|_| entry.key));
             loaded.report.rotated += usize::from(record.credential.version() != former);
         } else {
             // A copy elsewhere may be from a login after the file was written, which has restarted
@@ -157,28 +164,39 @@ fn apply_journal(notes: &[Note], loaded: &mut LoadedSnapshot) {
             loaded.report.ended += 1;
         }
     }
+    let all = loaded.entries.len();
+    // With the idle timeout that was noted.
+    loaded.entries.retain(|entry| match &entry.state {
+        EntryState::Live(record) => record.is_live(now),
+        EntryState::Tombstone { .. } => true,
+    });
+    loaded.report.expired += all - loaded.entries.len();
 }
 
-/// Returns the latest state of the sessions in the journal: the last credential, or `None` for an
-/// end.
-fn latest_states(
-    notes: &[Note],
-    now: Timestamp,
-    wall: Timestamp,
-) -> HashMap<Root, Option<Credential>> {
-    let mut states = HashMap::<_, Option<Credential>>::with_capacity(notes.len());
+/// The latest state of a session in the journal.
+#[derive(Debug, Default)]
+struct LatestState {
+    is_ended: bool,
+    /// The last one.
+    credential: Option<Credential>,
+    /// All that were set.
+    idle_timeouts: Vec<NotedIdleTimeout>,
+}
+
+/// Returns the latest states of the sessions in the journal.
+fn latest_states(notes: &[Note], now: Timestamp, wall: Timestamp) -> HashMap<Root, LatestState> {
+    let mut states = HashMap::<_, LatestState>::with_capacity(notes.len());
     for note in notes {
-        let credential = note.credential(now, wall);
+        let state = states.entry(note.key).or_default();
         // Notes of one moment may be in any order.
-        states
-            .entry(note.key)
-            .and_modify(|known| {
-                *known = match (known.take(), &credential) {
-                    (Some(mut known), Some(next)) => known.merge(next).ok().map(|()| known),
-                    _ => None,
-                };
-            })
-            .or_insert(credential);
+        match (note.state(now, wall), &mut state.credential) {
+            (NotedState::Ended, _) => state.is_ended = true,
+            (NotedState::Rotated(next), Some(known)) => {
+                state.is_ended |= known.merge(&next).is_err();
+            }
+            (NotedState::Rotated(next), none) => *none = Some(next),
+            (NotedState::IdleTimeout(set), _) => state.idle_timeouts.push(set),
+        }
     }
     states
 }

@@ -34,6 +34,9 @@ mod report;
 mod save;
 #[cfg(test)]
 mod test_directory;
+#[cfg(test)]
+mod tests;
+mod turns;
 mod withheld;
 
 use std::fmt;
@@ -56,6 +59,7 @@ use self::journal::{Journal, Note};
 use self::lock::Lock;
 use self::paths::SnapshotPaths;
 use self::periodic::BackgroundTask;
+use self::turns::{Turn, Turns};
 use crate::store::SessionStore;
 use crate::store::export::SnapshotSource;
 
@@ -95,6 +99,9 @@ struct SnapshotShared {
     config: SnapshotConfig,
     source: Box<dyn SnapshotSource>,
     journal: Journal,
+    /// Of deletions: one that finds no session is not answered before the end of the one that has
+    /// deleted it is on the disk.
+    turns: Turns,
     /// Held while a file is written.
     saving: Arc<Mutex<()>>,
     /// Set if the file on disk was not used; the next file replaces it.
@@ -149,9 +156,14 @@ impl<S> SnapshotStore<S> {
         save::save(&self.shared).await
     }
 
-    /// Records a change in memory; returns when no file can undo it.
-    async fn note(&self, note: impl FnOnce() -> Note) -> Result<(), StoreError> {
-        let noted = self.shared.journal.note(note).await;
+    /// Records changes in memory; returns when no file can undo them. The turn ends then, even if
+    /// the future is dropped before.
+    async fn note(
+        &self,
+        turn: Option<Turn>,
+        notes: impl FnOnce() -> Vec<Note>,
+    ) -> Result<(), StoreError> {
+        let noted = self.shared.journal.note(turn, notes).await;
         noted.map_err(StoreError::indeterminate)
     }
 }
@@ -172,12 +184,23 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
         changes: Changes,
     ) -> Result<Outcome, StoreError> {
         let rotates = changes.rotation().is_some();
+        // A new session is in no file.
+        let may_set_idle_timeout = changes.idle_timeout().is_some() && !changes.is_create();
         let outcome = self.store.commit(key, base, changes).await?;
-        if let Outcome::Committed(record) = &outcome
-            && rotates
-        {
-            self.note(|| Note::rotated(*key, &record.credential))
-                .await?;
+        if let Outcome::Committed(record) = &outcome {
+            let idle_timeout = record.lifetime.idle_timeout;
+            let sets_idle_timeout = may_set_idle_timeout
+                && base.is_none_or(|base| base.lifetime.idle_timeout != idle_timeout);
+            if rotates || sets_idle_timeout {
+                let rotated = || Note::rotated(*key, &record.credential);
+                let set = || Note::idle_timeout(*key, &record.lifetime);
+                let notes = || {
+                    let rotated = rotates.then(rotated);
+                    let set = sets_idle_timeout.then(set);
+                    rotated.into_iter().chain(set).collect()
+                };
+                self.note(None, notes).await?;
+            }
         }
         Ok(outcome)
     }
@@ -191,9 +214,15 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
     }
 
     async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
+        let turn = self.shared.turns.wait(key).await;
         let ended = self.store.delete_because(key, reason).await?;
         if ended {
-            self.note(|| Note::ended(*key)).await?;
+            self.note(Some(turn), || vec![Note::ended(*key)]).await?;
+        } else {
+            // An earlier call may have deleted it, and failed because its note was not written. No
+            // note here: deletions of sessions that never existed do not write to the disk.
+            let intact = self.shared.journal.expect_intact().await;
+            intact.map_err(StoreError::indeterminate)?;
         }
         Ok(ended)
     }

@@ -18,7 +18,7 @@ use rustix::io::Errno;
 /// The paths of a snapshot's files.
 #[derive(Clone, Debug)]
 pub(super) struct SnapshotPaths {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     pub(super) file: PathBuf,
     pub(super) temporary: PathBuf,
     pub(super) lock: PathBuf,
@@ -88,9 +88,9 @@ impl SnapshotPaths {
     /// Removes a file durably, if it exists.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         match fs::remove_file(path) {
-            Ok(()) => self.sync_directory(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+            // Also if it does not exist: an earlier removal may not be on the disk.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => self.sync_directory(),
         }
     }
 

@@ -17,6 +17,8 @@ mod excess;
 mod forget;
 mod look_up;
 
+#[cfg(all(feature = "snapshot", unix))]
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,33 +94,61 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
     Err(contended())
 }
 
-/// Adds sessions whose logins are known to indexes that may be older.
+/// Adds restored sessions to indexes that lack them: an index may have been saved before them, or
+/// not at all. The login of those in `later` was after the indexes were saved, and after an end in
+/// them. Returns how many sessions were deleted, because there is no room to list them: no end of
+/// the user's sessions would find them.
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) async fn list_again(
     store: &dyn ErasedStore,
-    keys: impl IntoIterator<Item = Root>,
-) -> Result<(), StoreError> {
-    for key in keys {
-        let Some(record) = store.load(&key, None).await?.into_live() else {
-            continue;
-        };
-        let Some(user) = record.user().filter(|_| !record.is_index()) else {
-            continue;
-        };
-        if is_listed(store, &user, &key).await? {
-            continue;
+    mut sessions: Vec<(UserKey, Root)>,
+    later: &HashSet<Root>,
+) -> Result<usize, StoreError> {
+    let mut deleted = 0;
+    sessions.sort_unstable();
+    for sessions in sessions.chunk_by(|(one, _), (other, _)| one == other) {
+        let mut index = None;
+        for (user, key) in sessions {
+            if index.is_none() {
+                index = store.load(&index_root(user), None).await?.into_live();
+            }
+            let is_listed = if later.contains(key) {
+                is_listed(store, user, key).await?
+            } else {
+                // The end of a listed session stays.
+                index.as_ref().is_some_and(|index| index.is_listed(key))
+            };
+            if !is_listed && !list_restored(store, user, key).await? {
+                deleted += 1;
+            }
         }
-        let login = NewLogin {
-            user,
-            key,
-            label: None,
-            absolute_timeout: record.absolute_deadline().since(record.began_at()),
-            record,
-            max_sessions: usize::MAX,
-        };
-        register(store, login).await?;
     }
-    Ok(())
+    Ok(deleted)
+}
+
+/// Returns `false` if there is no room to list the session; it is deleted then.
+#[cfg(all(feature = "snapshot", unix))]
+async fn list_restored(
+    store: &dyn ErasedStore,
+    user: &UserKey,
+    key: &Root,
+) -> Result<bool, StoreError> {
+    let found = store.load(key, None).await?.into_live();
+    let Some(record) = found.filter(|record| record.user() == Some(*user)) else {
+        return Ok(true);
+    };
+    let login = NewLogin {
+        user: *user,
+        key: *key,
+        label: None,
+        absolute_timeout: record.absolute_deadline().since(record.began_at()),
+        record,
+        max_sessions: usize::MAX,
+    };
+    if register(store, login).await.is_ok() {
+        return Ok(true);
+    }
+    Ok(!store.delete(key, EndReason::Limit).await?)
 }
 
 /// Returns `true` if a session is in the list of a user, and not among those that were ended.

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::clock;
-use crate::session::{Credential, Root, Timestamp};
-use crate::store::snapshot::format::record::{Downtime, FiledCredential};
+use crate::session::{Credential, Idle, Lifetime, Root, Timestamp, Version};
+use crate::store::snapshot::format::record::{Downtime, FiledCredential, passed};
 use crate::store::snapshot::paths::{FileError, SnapshotPaths, open};
 
 /// A change of a session since the file was written.
@@ -25,6 +25,44 @@ enum NotedChange {
         at: u64,
         credential: FiledCredential,
     },
+    /// The idle timeout was set.
+    IdleTimeout {
+        /// The writer's wall clock at that moment.
+        at: u64,
+        idle_timeout: (Version, Idle),
+        /// The time since the last access, and its version.
+        idle_for_ms: u64,
+        access: u64,
+        returned: bool,
+    },
+}
+
+/// What a note says about its session, on this process's clock.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum NotedState {
+    Ended,
+    /// It has this credential since.
+    Rotated(Credential),
+    /// It has this idle timeout since.
+    IdleTimeout(NotedIdleTimeout),
+}
+
+/// An idle timeout, and the last access at the time when it was set.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NotedIdleTimeout {
+    idle_timeout: (Version, Idle),
+    accessed_at: Timestamp,
+    access: u64,
+    returned: bool,
+}
+
+impl NotedIdleTimeout {
+    /// Merges it into a session's lifetime, which may have a later one.
+    pub(crate) fn merge_into(&self, lifetime: &mut Lifetime) {
+        lifetime.merge_access(self.accessed_at, self.access);
+        lifetime.idle_timeout = lifetime.idle_timeout.max(self.idle_timeout);
+        lifetime.returned |= self.returned;
+    }
 }
 
 impl Note {
@@ -52,14 +90,51 @@ impl Note {
         Self { key, event }
     }
 
-    /// The session's new credential, on this process's clock; `None`: it has ended.
-    pub(crate) fn credential(&self, now: Timestamp, wall: Timestamp) -> Option<Credential> {
+    /// The idle timeout was set; this is the new lifetime.
+    pub(crate) fn idle_timeout(key: Root, lifetime: &Lifetime) -> Self {
+        Self::idle_timeout_at(key, lifetime, clock::now(), clock::wall_clock())
+    }
+
+    pub(super) fn idle_timeout_at(
+        key: Root,
+        lifetime: &Lifetime,
+        now: Timestamp,
+        wall: Timestamp,
+    ) -> Self {
+        let event = NotedChange::IdleTimeout {
+            at: wall.as_millis(),
+            idle_timeout: lifetime.idle_timeout,
+            idle_for_ms: passed(lifetime.accessed_at, now),
+            access: lifetime.access,
+            returned: lifetime.returned,
+        };
+        Self { key, event }
+    }
+
+    /// The session's state on this process's clock.
+    pub(crate) fn state(&self, now: Timestamp, wall: Timestamp) -> NotedState {
+        let downtime = |at: u64| {
+            let down = wall.since(Timestamp::from_millis(at));
+            Downtime { now, down }
+        };
         match &self.event {
-            NotedChange::Ended => None,
+            NotedChange::Ended => NotedState::Ended,
             NotedChange::Rotated { at, credential } => {
-                let down = wall.since(Timestamp::from_millis(*at));
-                credential.clone().restore(Downtime { now, down })
+                let credential = credential.clone().restore(downtime(*at));
+                credential.map_or(NotedState::Ended, NotedState::Rotated)
             }
+            NotedChange::IdleTimeout {
+                at,
+                idle_timeout,
+                idle_for_ms,
+                access,
+                returned,
+            } => NotedState::IdleTimeout(NotedIdleTimeout {
+                idle_timeout: *idle_timeout,
+                accessed_at: downtime(*at).before(*idle_for_ms),
+                access: *access,
+                returned: *returned,
+            }),
         }
     }
 
@@ -67,6 +142,7 @@ impl Note {
         match &self.event {
             NotedChange::Ended => true,
             NotedChange::Rotated { credential, .. } => credential.is_sound(),
+            NotedChange::IdleTimeout { idle_timeout, .. } => idle_timeout.0.is_valid(),
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The journal of sessions that have ended, or were rotated, since a file was written.
+//! The journal of sessions that have ended, were rotated, or got another idle timeout since a file
+//! was written.
 //!
-//! While a file could undo it, an end or a rotation is acknowledged only after it was written to
-//! the journal on disk. After a crash the sessions of the file are restored without those that have
-//! ended, and each with its latest secret. Concurrent notes share one write. A root is never used
-//! again and a credential names its predecessors, so surplus notes do no harm.
+//! While a file could undo it, such a change is acknowledged only after it was written to the
+//! journal on disk. After a crash the sessions of the file are restored without those that have
+//! ended or expired, and each with its latest secret. Concurrent notes share one write. A root is
+//! never used again and a credential names its predecessors, so surplus notes do no harm.
 //!
 //! If the journal cannot be written, the file itself is removed, so that it restores nothing:
 //! losing sessions is better than reviving one.
@@ -19,8 +20,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::store::snapshot::paths::SnapshotPaths;
+use crate::store::snapshot::turns::Turn;
 
-pub(super) use self::format::{JournalContents, Note, read};
+pub(super) use self::format::{JournalContents, Note, NotedIdleTimeout, NotedState, read};
 use self::format::{entries, start};
 use crate::sync::lock;
 
@@ -82,17 +84,34 @@ impl Journal {
         self.rewrite(&mut written)
     }
 
-    /// Records a change of a session; returns when no file can undo it. `note` is called only if
-    /// there is a file.
-    pub(super) async fn note(&self, note: impl FnOnce() -> Note) -> io::Result<()> {
+    /// Records changes of a session; returns when no file can undo them. `notes` is called only if
+    /// there is a file. `turn` is dropped when the notes are on the disk.
+    pub(super) async fn note(
+        &self,
+        turn: Option<Turn>,
+        notes: impl FnOnce() -> Vec<Note>,
+    ) -> io::Result<()> {
         // After the change in memory: a file that is begun after this does not contain the former
         // state.
         if !self.0.active.load(SeqCst) {
             return Ok(());
         }
-        let (journal, note) = (self.clone(), note());
-        let noted = tokio::task::spawn_blocking(move || journal.write(note));
+        let (journal, notes) = (self.clone(), notes());
+        let noted = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            journal.write(notes)
+        });
         noted.await.map_err(io::Error::other)?
+    }
+
+    /// Fails if a note could not be written, and a file could undo the change.
+    pub(super) async fn expect_intact(&self) -> io::Result<()> {
+        if !self.0.active.load(SeqCst) {
+            return Ok(());
+        }
+        let journal = self.clone();
+        let result = tokio::task::spawn_blocking(move || journal.written().result());
+        result.await.map_err(io::Error::other)?
     }
 
     /// Completes when the journal has become so long that a new file should be written.
@@ -101,10 +120,11 @@ impl Journal {
     }
 
     /// Starts a new file. `needs`: the file requires a journal beside it. From now on every end and
-    /// every rotation is recorded.
+    /// every rotation is recorded, and every new idle timeout.
     pub(super) fn begin(&self, needs: bool) -> io::Result<Cut> {
-        self.0.active.store(true, SeqCst);
         let mut written = self.written();
+        // Locked: a note that fails meanwhile would clear it again.
+        self.0.active.store(true, SeqCst);
         written.poisoned = false;
         if needs && written.file.is_none() {
             self.rewrite(&mut written)?;
@@ -145,11 +165,11 @@ impl Journal {
         Ok(())
     }
 
-    fn write(&self, note: Note) -> io::Result<()> {
+    fn write(&self, notes: Vec<Note>) -> io::Result<()> {
         let mine = {
             let mut queue = lock(&self.0.queue);
-            queue.notes.push(note);
-            queue.pushed += 1;
+            queue.pushed += notes.len() as u64;
+            queue.notes.extend(notes);
             queue.pushed
         };
         let mut written = self.written();
@@ -167,13 +187,7 @@ impl Journal {
                 self.deactivate(&mut written, &error);
             }
         }
-        if written.failed {
-            Err(io::Error::other(
-                "the journal of ended sessions cannot be written",
-            ))
-        } else {
-            Ok(())
-        }
+        written.result()
     }
 
     fn append(&self, written: &mut Written, notes: Vec<Note>) -> io::Result<()> {
@@ -226,6 +240,9 @@ impl Journal {
         let mut file = paths.create(&paths.journal_temporary)?;
         file.write_all(&start(&written.notes)?)?;
         file.sync_all()?;
+        // If it fails, the path may refer to the new file already, and the old one has no name. No
+        // note may be written to that any more.
+        written.file = None;
         paths.publish(&paths.journal_temporary, &paths.journal)?;
         written.file = Some(file);
         Ok(())
@@ -233,6 +250,35 @@ impl Journal {
 
     fn written(&self) -> MutexGuard<'_, Written> {
         lock(&self.0.written)
+    }
+}
+
+impl Written {
+    fn result(&self) -> io::Result<()> {
+        if self.failed {
+            Err(io::Error::other(
+                "the journal of ended sessions cannot be written",
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+impl Journal {
+    /// Until the result is dropped, the journal is not written.
+    pub(super) fn hold(&self) -> impl Sized + use<> {
+        let (locked, is_locked) = std::sync::mpsc::channel();
+        let (held, is_released) = std::sync::mpsc::channel::<()>();
+        let journal = self.clone();
+        std::thread::spawn(move || {
+            let _written = journal.written();
+            locked.send(()).expect("the test waits for it");
+            let _ = is_released.recv();
+        });
+        is_locked.recv().expect("no panic");
+        held
     }
 }
 

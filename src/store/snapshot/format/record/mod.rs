@@ -217,14 +217,14 @@ impl FiledCredential {
 
 impl Downtime {
     /// The point on the reader's clock that was `ms` milliseconds before the bytes were written.
-    fn before(self, ms: u64) -> Timestamp {
+    pub(crate) fn before(self, ms: u64) -> Timestamp {
         let passed = Duration::from_millis(ms).saturating_add(self.down);
         self.now.minus(passed)
     }
 }
 
 /// The milliseconds from `at` to `now`.
-fn passed(at: Timestamp, now: Timestamp) -> u64 {
+pub(crate) fn passed(at: Timestamp, now: Timestamp) -> u64 {
     now.since(at).as_millis() as u64
 }
 
