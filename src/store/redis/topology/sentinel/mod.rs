@@ -2,11 +2,12 @@
 //!
 //! One task per sentinel listens for `+switch-master`; it also asks once a second, and when an
 //! operation suspects a change. Another task chooses among the current answers. After a failover,
-//! sentinels are updated at different times; the answer of the latest election takes precedence.
-//! Sentinels that were repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed restart their count of
-//! elections: while those and others disagree, the majority decides. If the answers differ, only a
-//! server that reports itself as a primary is chosen. Answers that name one server in two ways, by
-//! a host name and by an address, count as equal.
+//! sentinels are updated at different times; the answer of the latest election takes precedence,
+//! also after the sentinels that have named it cannot be asked any more. Sentinels that were
+//! repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed restart their count of elections: while
+//! those and others disagree, the majority decides. If the answers differ, only a server that
+//! reports itself as a primary is chosen. Answers that name one server in two ways, by a host name
+//! and by an address, count as equal.
 
 mod answers;
 mod choice;
