@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
+use crate::clock;
+use crate::session::Timestamp;
 use crate::store::redis::config::RedisConfig;
 use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::connection::RedisConnection;
@@ -80,7 +82,7 @@ pub(super) async fn open(
     *greetings = GreetingHistory::default();
     match receives_invalidations(&connection, &health, address, config, near_cache).await {
         Ok(Some(asked_at)) => {
-            near_cache.answered(&health, asked_at);
+            health.answered(asked_at);
             health.set_tracked(true);
         }
         Ok(None) => {
@@ -105,7 +107,7 @@ async fn receives_invalidations(
     address: &Address,
     config: &RedisConfig,
     near_cache: &NearCache,
-) -> Result<Option<Instant>, RedisError> {
+) -> Result<Option<Timestamp>, RedisError> {
     let mut tracking = redis::pipe();
     tracking.cmd("CLIENT").arg("TRACKING").arg("ON");
     if connection.send(&tracking).await.is_err() {
@@ -138,7 +140,7 @@ async fn receives_invalidations(
             // The answer arrives after everything that the server sent before it.
             let mut ping: Pipeline = redis::pipe();
             ping.cmd("PING");
-            let asked_at = Instant::now();
+            let asked_at = clock::now();
             let works = connection.send(&ping).await.is_ok() && health.probed.load(Relaxed);
             return Ok(works.then_some(asked_at));
         }

@@ -140,3 +140,18 @@ fn memory_is_bounded_and_what_is_used_stays() {
     }
     assert!(near_cache.lock(7).queue.len() < 4 * QUEUE_SLACK);
 }
+
+/// The monotonic clock of most systems stops while the machine is suspended: after hours of that,
+/// a copy would seem to be a moment old, and a session that was ended meanwhile would be valid.
+#[test]
+fn a_copy_from_before_a_suspension_is_not_returned() {
+    let (near_cache, key) = (near_cache(1 << 20), Root::generate());
+    let health = tracked(&near_cache);
+    put(&near_cache, &health, &key, record(1, 10));
+    let resumed = clock::now().plus(Duration::from_secs(1_800));
+    assert_eq!(near_cache.get(&key, Some(&SECRET), resumed), None);
+    // Also if the server has answered since, its age counts.
+    put(&near_cache, &health, &key, record(1, 10));
+    health.answered(resumed);
+    assert_eq!(near_cache.get(&key, Some(&SECRET), resumed), None);
+}
