@@ -18,7 +18,7 @@ use crate::store::redis::presence::Presence;
 use crate::store::redis::tracking::{self, GreetingHistory};
 use crate::store::redis::url::Address;
 
-/// A server that is kept connected as long as this exists.
+/// A server that is kept connected as long as this and the runtime exist in which it was started.
 #[derive(Debug)]
 pub(super) struct RedisServer {
     state: watch::Receiver<ServerState>,
@@ -71,14 +71,28 @@ impl RedisServer {
                 }
                 ServerState::Up(_) | ServerState::Connecting => deadline,
             };
-            let changed = timeout_at(until, state.changed()).await;
-            if changed.is_err() && Instant::now() >= deadline {
-                return Err(match &*state.borrow() {
-                    ServerState::Down(_, cause) => cause.flattened(),
-                    _ => RedisError::new(RedisErrorKind::Unreachable, "connecting takes too long"),
-                });
+            match timeout_at(until, state.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    let message = "the runtime in which the server was connected has ended: use \
+                                   the store in one that lasts";
+                    return Err(RedisError::new(RedisErrorKind::Unreachable, message));
+                }
+                Err(_) if Instant::now() < deadline => {}
+                Err(_) => {
+                    let late = "connecting takes too long";
+                    return Err(match &*state.borrow() {
+                        ServerState::Down(_, cause) => cause.flattened(),
+                        _ => RedisError::new(RedisErrorKind::Unreachable, late),
+                    });
+                }
             }
         }
+    }
+
+    /// Returns `true` if the task has ended, with the runtime in which it was started.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.has_changed().is_err()
     }
 
     /// Returns how long the server could not be used.

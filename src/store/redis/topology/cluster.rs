@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use redis::Value;
@@ -18,6 +18,7 @@ use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::keys::SLOTS;
 use crate::store::redis::near_cache::NearCache;
+use crate::store::redis::topology::tasks::TopologyTasks;
 use crate::store::redis::url::Address;
 use crate::sync::{read, write};
 
@@ -25,8 +26,8 @@ use crate::sync::{read, write};
 #[derive(Debug)]
 pub(crate) struct ClusterTopology {
     shared: Arc<ClusterShared>,
-    /// The task that reads the table; it ends when this is dropped.
-    reader: OnceLock<watch::Sender<()>>,
+    /// The task that reads the table.
+    reader: TopologyTasks,
 }
 
 #[derive(Debug)]
@@ -60,7 +61,7 @@ impl ClusterTopology {
                 failure: RwLock::default(),
                 near_cache,
             }),
-            reader: OnceLock::new(),
+            reader: TopologyTasks::new(),
         }
     }
 
@@ -124,11 +125,8 @@ impl ClusterTopology {
         deadline: Instant,
         look: impl Fn(&SlotTable) -> Option<T>,
     ) -> Result<T, RedisError> {
-        self.reader.get_or_init(|| {
-            let (alive, end) = watch::channel(());
-            task::spawn(keep_reading(self.shared.clone(), end));
-            alive
-        });
+        self.reader
+            .start_once(|end| drop(task::spawn(keep_reading(self.shared.clone(), end))));
         // Before the first look, so that a read of the table that ends right after it is not
         // missed.
         let mut reads = self.shared.reads.subscribe();

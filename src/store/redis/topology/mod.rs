@@ -3,6 +3,7 @@
 
 mod cluster;
 mod sentinel;
+mod tasks;
 
 use std::sync::Arc;
 
