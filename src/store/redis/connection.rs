@@ -192,7 +192,7 @@ impl RedisConnection {
     /// pending operations have their answers.
     pub(super) fn start_draining(&self) {
         if let Some((_, health)) = &self.tracked {
-            health.set_tracked(false);
+            health.end();
         }
         self.retired.store(true, Relaxed);
         self.retirement.notify_one();
@@ -268,6 +268,12 @@ impl RedisConnection {
         Some(near_cache.source(health))
     }
 
+    /// The near-cache that receives the server's invalidations, if it can, and whether it does.
+    pub(super) fn tracking(&self) -> Option<(&NearCache, &TrackingHealth)> {
+        let (near_cache, health) = self.tracked.as_ref()?;
+        Some((near_cache, health))
+    }
+
     /// Records the answer to a request, with which all earlier invalidations have arrived.
     fn is_well(&self, sent_at: Timestamp) {
         if let Some((_, health)) = &self.tracked {
@@ -278,7 +284,7 @@ impl RedisConnection {
     /// Drops the connection: pending operations get no answer, and in particular not another one's.
     pub(super) fn close(&self) {
         if let Some((_, health)) = &self.tracked {
-            health.set_tracked(false);
+            health.end();
         }
         self.driver.abort();
     }

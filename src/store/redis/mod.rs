@@ -55,6 +55,7 @@ mod retry;
 mod role;
 mod script;
 mod server;
+mod server_options;
 mod tls;
 mod topology;
 mod tracking;

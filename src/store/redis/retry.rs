@@ -21,7 +21,8 @@ use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::{CacheSource, NearCache};
 use crate::store::redis::presence::Presence;
 use crate::store::redis::request::SessionRequest;
-use crate::store::redis::server::{RedisServer, ServerOptions};
+use crate::store::redis::server::RedisServer;
+use crate::store::redis::server_options::ServerOptions;
 use crate::store::redis::topology::Topology;
 use crate::store::redis::url::Address;
 use crate::sync::lock;
@@ -30,7 +31,7 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub(super) struct Router {
     config: Arc<RedisConfig>,
-    pub(super) topology: Topology,
+    pub(super) topology: Arc<Topology>,
     servers: Mutex<HashMap<(Address, Purpose), Arc<RedisServer>>>,
     permits: Semaphore,
     retries: AtomicU32,
@@ -58,7 +59,7 @@ enum Purpose {
 impl Router {
     pub(super) fn new(config: Arc<RedisConfig>, near_cache: Option<Arc<NearCache>>) -> Self {
         Self {
-            topology: Topology::new(&config, near_cache.as_ref()),
+            topology: Arc::new(Topology::new(&config, near_cache.as_ref())),
             near_cache,
             servers: Mutex::default(),
             permits: Semaphore::new(config.max_in_flight),
@@ -368,6 +369,7 @@ impl Router {
             let presence = (purpose == Purpose::Default).then(|| self.presence.clone());
             let options = ServerOptions {
                 config: self.config.clone(),
+                topology: self.topology.clone(),
                 near_cache,
                 patience,
                 presence,

@@ -8,13 +8,12 @@ use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::store::redis::config::{
-    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, RedisConfig,
+    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN,
 };
 use crate::store::redis::connection::RedisConnection;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
-use crate::store::redis::near_cache::NearCache;
 use crate::store::redis::outage::{Outage, OutageReport};
-use crate::store::redis::presence::Presence;
+use crate::store::redis::server_options::ServerOptions;
 use crate::store::redis::tracking::{self, GreetingHistory};
 use crate::store::redis::url::Address;
 
@@ -22,17 +21,6 @@ use crate::store::redis::url::Address;
 #[derive(Debug)]
 pub(super) struct RedisServer {
     state: watch::Receiver<ServerState>,
-}
-
-/// The parameters of the task.
-pub(super) struct ServerOptions {
-    pub(super) config: Arc<RedisConfig>,
-    /// The near-cache that receives the server's invalidations.
-    pub(super) near_cache: Option<Arc<NearCache>>,
-    /// How long a connection with a pending request may be silent.
-    pub(super) patience: Duration,
-    /// Counts usable connections; without it, failures are not logged either.
-    pub(super) presence: Option<Arc<Presence>>,
 }
 
 #[derive(Clone)]
@@ -148,7 +136,7 @@ async fn keep_connected(
                 pause = RECONNECT_MIN;
                 down_since = None;
                 state.send_replace(ServerState::Up(connection.clone()));
-                let end = watch_over(&connection, driver, options.patience, &state).await;
+                let end = watch_over(&connection, driver, &address, &options, &state).await;
                 if end == DisconnectReason::Unneeded {
                     return;
                 }
@@ -185,7 +173,7 @@ async fn open(
     greetings: &mut GreetingHistory,
 ) -> Result<(RedisConnection, JoinHandle<()>), RedisError> {
     let config = &options.config;
-    let opened = tracking::open(address, config, options.near_cache.as_ref(), greetings);
+    let opened = tracking::open(address, options, greetings);
     if let Ok(opened) = timeout(CONNECT_WITHIN, opened).await {
         return opened;
     }
@@ -223,16 +211,24 @@ enum DisconnectReason {
 async fn watch_over(
     connection: &RedisConnection,
     mut driver: JoinHandle<()>,
-    patience: Duration,
+    address: &Address,
+    options: &ServerOptions,
     state: &watch::Sender<ServerState>,
 ) -> DisconnectReason {
     let mut due = Instant::now();
+    let mut pause = HEARTBEAT;
+    let mut test_at = due + pause;
     loop {
         // From one question to the next: the time of an answer adds nothing to the age of copies.
         due = (due + HEARTBEAT).max(Instant::now());
         let beat = async {
             sleep_until(due).await;
-            connection.check(patience).await;
+            connection.check(options.patience).await;
+            if Instant::now() >= test_at {
+                tracking::test(connection, address, options).await;
+                pause = (pause * 2).min(TEST_PAUSE_MAX);
+                test_at = Instant::now() + pause;
+            }
         };
         tokio::select! {
             _ = &mut driver => return DisconnectReason::Broken,
@@ -242,3 +238,6 @@ async fn watch_over(
         }
     }
 }
+
+/// The maximum pause between self-tests of a connection while the server refuses them.
+const TEST_PAUSE_MAX: Duration = Duration::from_secs(60);

@@ -15,7 +15,7 @@
 //! [`Lease`] first, and an invalidation of the key in the meantime cancels the lease.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -91,7 +91,8 @@ pub(super) struct CacheSource {
 /// The state of a connection on which the server sends invalidations.
 #[derive(Debug)]
 pub(super) struct TrackingHealth {
-    tracked: AtomicBool,
+    /// [`UNTESTED`], [`TRACKED`] or [`ENDED`].
+    state: AtomicU8,
     /// Increased when the server invalidates all keys.
     flushes: AtomicU64,
     /// When the last request was sent whose answer has arrived, in milliseconds of the crate's
@@ -220,7 +221,7 @@ impl NearCache {
 
     pub(super) fn new_health(&self) -> Arc<TrackingHealth> {
         let health = TrackingHealth {
-            tracked: AtomicBool::new(false),
+            state: AtomicU8::new(UNTESTED),
             flushes: AtomicU64::new(0),
             answered: AtomicU64::new(clock::now().as_millis()),
             probed: AtomicBool::new(false),
@@ -241,7 +242,7 @@ impl NearCache {
     fn is_good(&self, source: &CacheSource, now: Timestamp) -> bool {
         let health = &source.health;
         let answered = Timestamp::from_millis(health.answered.load(Relaxed));
-        health.tracked.load(Relaxed)
+        health.state.load(Relaxed) == TRACKED
             && health.flushes.load(Relaxed) == source.flushes
             && self.moves.load(Relaxed) == source.moves
             && now.since(answered) < SILENCE_MAX
@@ -315,9 +316,24 @@ impl NearCache {
 }
 
 impl TrackingHealth {
-    /// Sets whether the server sends invalidations from now on.
-    pub(super) fn set_tracked(&self, tracked: bool) {
-        self.tracked.store(tracked, Relaxed);
+    /// Records that the server sends invalidations, as of a question sent at `asked_at`. Answers to
+    /// earlier requests do not become copies: their keys may not be tracked.
+    pub(super) fn start(&self, asked_at: Timestamp) {
+        self.flushes.fetch_add(1, Relaxed);
+        self.answered(asked_at);
+        // A connection that has ended meanwhile stays so.
+        let _ = self
+            .state
+            .compare_exchange(UNTESTED, TRACKED, Relaxed, Relaxed);
+    }
+
+    /// Records that no invalidations arrive from now on.
+    pub(super) fn end(&self) {
+        self.state.store(ENDED, Relaxed);
+    }
+
+    pub(super) fn is_untested(&self) -> bool {
+        self.state.load(Relaxed) == UNTESTED
     }
 
     /// Records that an answer to a request sent at `sent_at` has arrived, and with it all earlier
@@ -359,6 +375,13 @@ impl Drop for Lease<'_> {
         }
     }
 }
+
+/// It is not known whether the server sends invalidations on the connection.
+const UNTESTED: u8 = 0;
+/// It does.
+const TRACKED: u8 = 1;
+/// It does not, or no longer.
+const ENDED: u8 = 2;
 
 const SHARDS: usize = 64;
 /// The size of an entry in addition to its record.

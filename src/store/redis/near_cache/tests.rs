@@ -14,7 +14,7 @@ fn near_cache(bytes: usize) -> NearCache {
 
 fn tracked(near_cache: &NearCache) -> Arc<TrackingHealth> {
     let health = near_cache.new_health();
-    health.set_tracked(true);
+    health.start(clock::now());
     health
 }
 
@@ -101,7 +101,7 @@ fn a_copy_is_for_its_secret_alone() {
 fn a_lost_connection_a_flush_and_a_move_end_every_copy() {
     let near_cache = near_cache(1 << 20);
     let ends: [fn(&NearCache, &TrackingHealth); 3] = [
-        |_, health| health.set_tracked(false),
+        |_, health| health.end(),
         |near_cache, health| near_cache.invalidate(health, None),
         |near_cache, _| near_cache.moved(),
     ];
@@ -154,4 +154,24 @@ fn a_copy_from_before_a_suspension_is_not_returned() {
     put(&near_cache, &health, &key, record(1, 10));
     health.answered(resumed);
     assert_eq!(near_cache.get(&key, Some(&SECRET), resumed), None);
+}
+
+/// An answer from before the self-test may be of a key that the server does not track, and a
+/// connection that has ended meanwhile sends nothing.
+#[test]
+fn a_late_self_test_makes_no_copy_of_earlier_answers() {
+    let (near_cache, key) = (near_cache(1 << 20), Root::generate());
+    let health = near_cache.new_health();
+    let lease = near_cache.lease(&key, false);
+    let source = near_cache.source(&health);
+    health.start(clock::now());
+    lease.fill(record(1, 10), Some(source));
+    assert_eq!(get(&near_cache, &key), None);
+    put(&near_cache, &health, &key, record(1, 10));
+    assert!(get(&near_cache, &key).is_some());
+    health.end();
+    health.start(clock::now());
+    assert_eq!(get(&near_cache, &key), None);
+    put(&near_cache, &health, &key, record(1, 10));
+    assert_eq!(get(&near_cache, &key), None);
 }
