@@ -1,7 +1,8 @@
 //! The slot table of a cluster.
 //!
 //! The owner named in a redirection is used at once; one task then reads the whole table again,
-//! from the node that answers first. No operation waits for a node that is down.
+//! from the first node that answers and is not cut off from the others. No operation waits for a
+//! node that is down.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -165,7 +166,8 @@ impl ClusterShared {
         write(&self.table)
     }
 
-    /// Asks all nodes at once; the first answer is used.
+    /// Asks all nodes at once. The first answer is used, unless its node is cut off from the
+    /// others: its table is from before then, and it may be the nearest one each time.
     async fn read_table(self: &Arc<Self>) -> Result<SlotTable, RedisError> {
         // Those of the URL each time: if all known nodes were replaced, only its host names lead to
         // the new ones.
@@ -185,30 +187,46 @@ impl ClusterShared {
             });
         }
         let mut failure = RedisError::new(RedisErrorKind::ClusterDown, "no node can be asked");
-        while let Some(table) = asked.join_next().await {
-            match table {
-                Ok(Ok(table)) => return Ok(table),
+        let mut outdated: Option<NodeAnswer> = None;
+        // Each question ends by itself before that.
+        let mut until = Instant::now() + 2 * CONNECT_WITHIN;
+        while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
+            match answer {
+                Ok(Ok(answer)) if answer.is_ok => return Ok(answer.table),
+                Ok(Ok(answer)) => {
+                    let Some(known) = &outdated else {
+                        until = until.min(Instant::now() + OTHERS_WITHIN);
+                        outdated = Some(answer);
+                        continue;
+                    };
+                    if known.epoch < answer.epoch {
+                        outdated = Some(answer);
+                    }
+                }
                 Ok(Err(error)) => failure = error,
                 Err(_) => {}
             }
         }
-        Err(failure)
+        // The whole cluster may be down.
+        outdated.map(|answer| answer.table).ok_or(failure)
     }
 }
 
-async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisError> {
+async fn ask(node: &Address, config: &RedisConfig) -> Result<NodeAnswer, RedisError> {
     let info = connect::greeting(&config.url.credentials, 0, false);
     let mut connected = connect::connect(node, config, &info, None)
         .await
         .map_err(OpenError::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");
-    let reply = connected
+    question.cmd("CLUSTER").arg("INFO");
+    let replies = connected
         .connection
-        .send_packed_commands(&question, 0, 1)
+        .send_packed_commands(&question, 0, question.len())
         .await;
     connected.driver.abort();
-    let reply = reply.ok().and_then(|mut replies| replies.pop());
+    let mut replies = replies.into_iter().flatten();
+    let reply = replies.next();
     if let Some(Value::ServerError(error)) = &reply {
         let error = CommandFailure::of_reply(error, "CLUSTER SLOTS").into_error();
         let message = format!("{node}: {error}");
@@ -218,10 +236,37 @@ async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisErr
         });
     }
     let table = reply.and_then(|reply| SlotTable::parse(reply, node));
-    table.ok_or_else(|| {
+    let table = table.ok_or_else(|| {
         let message = format!("{node} reports no owner of any slot");
         RedisError::new(RedisErrorKind::ClusterDown, message)
-    })
+    })?;
+    Ok(NodeAnswer::new(table, replies.next()))
+}
+
+/// The answer of a node to the questions about the cluster.
+struct NodeAnswer {
+    table: SlotTable,
+    /// The node reaches most of the others, as far as it reports that.
+    is_ok: bool,
+    /// The latest configuration of the cluster that it knows.
+    epoch: u64,
+}
+
+impl NodeAnswer {
+    /// With the answer to `CLUSTER INFO`. A node that refuses the command is trusted.
+    fn new(table: SlotTable, info: Option<Value>) -> Self {
+        let info = match info {
+            Some(Value::BulkString(text)) => String::from_utf8(text).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let field = |name| info.lines().find_map(|line| line.strip_prefix(name));
+        let epoch = field("cluster_current_epoch:").and_then(|epoch| epoch.trim().parse().ok());
+        Self {
+            table,
+            is_ok: field("cluster_state:").is_none_or(|state| state.trim() == "ok"),
+            epoch: epoch.unwrap_or_default(),
+        }
+    }
 }
 
 /// Reads the table on request, and periodically.
@@ -261,6 +306,8 @@ async fn keep_reading(shared: Arc<ClusterShared>, mut end: watch::Receiver<()>) 
 
 /// Nodes that are asked for the table at once, in addition to those of the URL.
 const NODES_ASKED_MAX: usize = 8;
+/// How long the others may take to answer after a node that is cut off: some round trips.
+const OTHERS_WITHIN: Duration = Duration::from_millis(500);
 /// The minimum interval between reads of the table, for any number of redirections.
 const READ_PAUSE: Duration = Duration::from_millis(200);
 /// The interval without redirections, to find nodes that may be asked later.
