@@ -42,9 +42,10 @@ const RULES: [&str; 22] = [
 ];
 
 /// What connections, clusters and waiting for replicas need besides.
-const MORE: [&str; 5] = [
+const MORE: [&str; 6] = [
     "+script|load",
     "+cluster|slots",
+    "+cluster|info",
     "+asking",
     "+role",
     "+wait",

@@ -12,10 +12,11 @@ use tokio::time::{sleep, timeout};
 
 use crate::common::redis::Server;
 use crate::front::{Answer, Front};
+use crate::groups::roots_of_a_slot;
 use crate::proxy::{Proxy, Replies};
 use crate::support::{
-    RECOVERY, SECRET, builder, committed, create, find, in_one_of_some, insert, patient, rotation,
-    secret, value,
+    RECOVERY, SECRET, birth, builder, committed, create, find, in_one_of_some, insert, patient,
+    rotation, secret, value,
 };
 
 const MIB: usize = 1 << 20;
@@ -286,6 +287,71 @@ async fn a_server_that_sends_no_invalidations_is_not_trusted() {
     // A connection that was made anew costs some more.
     assert!(server.commands() >= before + 10);
     assert_eq!(store.near_cache().unwrap().sessions, 0);
+}
+
+/// The server refuses the write of the self-test when the store connects, and accepts it later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_self_test_that_was_refused_is_repeated() {
+    let server = Server::start(&["--min-replicas-to-write", "1"]);
+    let store = near(&server.url()).await;
+    server.ok(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    let (key, _) = create(&store, "a", "1").await;
+    becomes_warm(&store, &key).await;
+}
+
+/// Polls until a read is of a copy.
+async fn becomes_warm(store: &RedisStore, key: &Root) {
+    let start = Instant::now();
+    while store.near_cache().unwrap().hits == 0 {
+        find(store, key).await.unwrap();
+        assert!(start.elapsed() < RECOVERY, "it is never warm");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The cause is not a missing permission.
+#[test]
+fn the_warning_names_what_the_server_has_refused() {
+    let server = Server::start(&["--min-replicas-to-write", "1"]);
+    let node = server.node(1).args(&["--near-cache"]).ready();
+    node.wait_log("no near-cache");
+    let log = node.log();
+    assert!(log.contains("Not enough good replicas"), "{log}");
+}
+
+/// a server with one slot, in which key 89 of the self-test is the first. To try all of them
+/// takes longer than a connection may.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_server_with_few_slots_is_tested_at_once() {
+    let server = Server::start(&[]);
+    let own = Arc::new(OnceLock::new());
+    let port: Arc<OnceLock<u16>> = own.clone();
+    let front = Front::start(server.port, move |command| {
+        if command[0] == "CLUSTER" {
+            let range = |first, last, port| {
+                format!("*3\r\n:{first}\r\n:{last}\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}")
+            };
+            let own = range(0, 0, *port.get().unwrap());
+            return Answer::Say(format!("*2\r\n{own}\r\n{}", range(1, 16_383, 1)));
+        }
+        let probe = command
+            .get(1)
+            .and_then(|key| key.strip_prefix("sess:probe"));
+        let number = probe.and_then(|number| number.parse::<usize>().ok());
+        if command[0] == "HGETALL" && number.is_some_and(|number| number < 89) {
+            // The round trip.
+            std::thread::sleep(Duration::from_millis(30));
+            return Answer::Say("-MOVED 1 127.0.0.1:1".to_owned());
+        }
+        Answer::Pass
+    })
+    .await;
+    own.set(front.port).unwrap();
+    let url = format!("redis-cluster://127.0.0.1:{}", front.port);
+    let store = builder(url).near_cache(MIB).build().unwrap();
+    let root = roots_of_a_slot().next().unwrap();
+    committed(store.commit(&root, None, birth("a", "1")).await);
+    becomes_warm(&store, &root).await;
 }
 
 /// A server with a small tracking table sends an invalidation for each key that it removes.

@@ -407,7 +407,7 @@ async fn a_cluster_keeps_the_contract() {
 }
 
 /// Roots whose sessions are in slot 0.
-fn roots_of_a_slot() -> impl Iterator<Item = Root> {
+pub(crate) fn roots_of_a_slot() -> impl Iterator<Item = Root> {
     fn crc(before: u16, bytes: &[u8]) -> u16 {
         let step = |crc: u16, _| crc << 1 ^ if crc & 0x8000 == 0 { 0 } else { 0x1021 };
         let byte = |crc: u16, byte: &u8| (0..8).fold(crc ^ u16::from(*byte) << 8, step);

@@ -18,6 +18,7 @@ mod moves;
 mod nodes;
 mod proxy;
 mod request_options;
+mod runtimes;
 mod secrets;
 mod secure;
 mod sentinels;

@@ -1,5 +1,7 @@
-//! Addresses that lead to another primary after a failover: of balancers, of cloud services.
+//! Addresses that lead to another primary after a failover: of balancers, of cloud services. Nodes
+//! of a cluster that name the former one.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use distributable::session::Loaded;
@@ -197,4 +199,62 @@ async fn a_server_that_hides_its_role_is_followed_as_well() {
         }
         assert_eq!(new.cli(&["DBSIZE"]), "1");
     }
+}
+
+/// A node of a cluster that names the node at `owner` as the owner of all slots; `state` is the
+/// cluster's, as far as this node sees it.
+async fn cluster_node(
+    server: &Server,
+    delay: Duration,
+    state: &'static str,
+    owner: Arc<OnceLock<u16>>,
+) -> Front {
+    Front::start(server.port, move |command| match &*command[0] {
+        "CLUSTER" if command[1] == "INFO" => {
+            let info = format!("cluster_state:{state}\r\ncluster_current_epoch:7\r\n");
+            Answer::Say(format!("${}\r\n{info}", info.len()))
+        }
+        "CLUSTER" => {
+            std::thread::sleep(delay);
+            let port = owner.get().unwrap();
+            Answer::Say(format!(
+                "*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{port}"
+            ))
+        }
+        "HGETALL" | "EVALSHA" | "EVAL" if state == "fail" => {
+            Answer::Say("-CLUSTERDOWN The cluster is down".to_owned())
+        }
+        _ => Answer::Pass,
+    })
+    .await
+}
+
+/// the former owner is cut off from the others, and not from this node, to which it is the
+/// nearest: its table is the first to arrive each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn the_table_of_a_node_that_is_cut_off_is_not_used() {
+    let (isolated, server) = (Server::start(&[]), Server::start(&[]));
+    let (former, owner) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
+    let near = cluster_node(&isolated, Duration::ZERO, "fail", former.clone()).await;
+    former.set(near.port).unwrap();
+    let far = cluster_node(&server, Duration::from_millis(20), "ok", owner.clone()).await;
+    owner.set(far.port).unwrap();
+    let urls = [near.port, far.port].map(|port| format!("127.0.0.1:{port}"));
+    let store = patient(&format!("redis-cluster://{}", urls.join(","))).await;
+    create(&store, "a", "1").await;
+    assert_eq!(server.cli(&["DBSIZE"]), "1");
+}
+
+/// without a better one, the table of such a node is used: it is right when the cluster is
+/// up again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_table_is_used_if_every_node_is_cut_off() {
+    let server = Server::start(&[]);
+    let owner = Arc::new(OnceLock::new());
+    let node = cluster_node(&server, Duration::ZERO, "fail", owner.clone()).await;
+    owner.set(node.port).unwrap();
+    let url = format!("redis-cluster://127.0.0.1:{}", node.port);
+    let error = RedisStore::connect(&url).await.unwrap_err().to_string();
+    // The owner's own words.
+    assert!(error.contains("The cluster is down"), "{error}");
 }

@@ -1,7 +1,10 @@
 //! Sentinels that count anew, and that name one primary in two ways.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use distributable::session::Loaded;
 use distributable::{RedisStore, SessionStore};
 use tokio::time::sleep;
 
@@ -10,7 +13,7 @@ use crate::common::{Browser, Start, eventually};
 use crate::front::{Answer, Front};
 use crate::groups::Sentinels;
 use crate::support::{
-    RECOVERY, birth, builder, committed, create, find, in_one_of_some, patient, reason,
+    RECOVERY, SECRET, birth, builder, committed, create, find, in_one_of_some, patient, reason,
 };
 
 /// Makes the first server the primary again by hand, as an administrator does.
@@ -92,8 +95,21 @@ async fn sentinels_that_were_redeployed_are_followed() {
 
 /// A sentinel that names this primary, at this election.
 async fn named(server: &Server, host: &'static str, epoch: u64) -> Front {
+    named_until(server, host, epoch, Arc::default()).await
+}
+
+/// As `named`; it answers nothing once it is `gone`.
+async fn named_until(
+    server: &Server,
+    host: &'static str,
+    epoch: u64,
+    gone: Arc<AtomicBool>,
+) -> Front {
     let port = server.port.to_string();
     Front::start(server.port, move |command| {
+        if gone.load(Relaxed) {
+            return Answer::Close;
+        }
         match &*command[0].to_uppercase() {
             "SENTINEL" => {
                 let epoch = epoch.to_string();
@@ -170,6 +186,40 @@ async fn a_server_that_is_no_primary_is_not_followed_whatever_its_election() {
         sleep(Duration::from_millis(50)).await;
     }
     eventually("all of them are there", || primary.cli(&["DBSIZE"]) == "31");
+}
+
+/// two sentinels name the new primary, at which a session was ended, and then cannot be
+/// asked; the third one still names the old primary, which does not know either that it was
+/// replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_primary_that_was_replaced_is_not_followed_again() {
+    let (old, new) = (Server::start(&[]), Server::start(&[]));
+    let (ended, _) = create(&patient(&old.url()).await, "a", "1").await;
+    let gone = Arc::new(AtomicBool::new(false));
+    let stale = named(&old, "127.0.0.1", 7).await;
+    let (one, other) = (
+        named_until(&new, "127.0.0.1", 8, gone.clone()).await,
+        named_until(&new, "127.0.0.1", 8, gone.clone()).await,
+    );
+    let ports = [stale.port, one.port, other.port].map(|port| format!("127.0.0.1:{port}"));
+    let url = format!("redis-sentinel://{}/main", ports.join(","));
+    let store = RedisStore::builder(url).build().unwrap();
+    let start = Instant::now();
+    // The first answer may be that of the sentinel with the old state.
+    while !matches!(store.load(&ended, Some(&SECRET)).await, Ok(Loaded::Absent)) {
+        assert!(start.elapsed() < RECOVERY, "the latest election counts");
+        sleep(Duration::from_millis(20)).await;
+    }
+    // All of them have been asked since.
+    sleep(Duration::from_secs(2)).await;
+    gone.store(true, Relaxed);
+    drop((one, other));
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        let loaded = store.load(&ended, Some(&SECRET)).await;
+        assert!(!matches!(loaded, Ok(Loaded::Live(_))), "{loaded:?}");
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// sentinels that support neither `HELLO` nor subscriptions are asked once a second.

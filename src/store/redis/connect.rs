@@ -1,14 +1,17 @@
 //! Opening of a connection: TCP, TLS and the greeting.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use redis::aio::{AsyncPushSender, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, ProtocolVersion, RedisConnectionInfo};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::task::{self, JoinHandle};
+use tokio::time::timeout;
 
 use crate::store::redis::activity::{Activity, MonitoredStream};
-use crate::store::redis::config::RedisConfig;
+use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::url::{Address, Credentials};
 
@@ -49,15 +52,13 @@ pub(super) async fn connect(
     info: &RedisConnectionInfo,
     pushes: Option<PushReceiver>,
 ) -> Result<GreetedConnection, OpenError> {
-    let unreachable = |error: std::io::Error| {
+    let unreachable = |error: io::Error| {
         let message = format!("no connection to {address}");
         OpenError::Unusable(
             RedisError::new(RedisErrorKind::Unreachable, message).with_source(error),
         )
     };
-    let tcp = TcpStream::connect((address.host.as_str(), address.port))
-        .await
-        .map_err(unreachable)?;
+    let tcp = dial(address).await.map_err(unreachable)?;
     let stream = MonitoredStream::new(tcp).map_err(unreachable)?;
     let activity = stream.activity().clone();
     let mut options = AsyncConnectionConfig::new()
@@ -96,6 +97,28 @@ pub(super) async fn connect(
     })
 }
 
+/// Connects to the first address of the host that accepts.
+async fn dial(address: &Address) -> io::Result<TcpStream> {
+    let found = lookup_host((address.host.as_str(), address.port)).await?;
+    dial_one_of(&found.collect::<Vec<_>>()).await
+}
+
+async fn dial_one_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    // An address that drops packets leaves time for the others, and for the greeting.
+    let share = CONNECT_WITHIN / 2 / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+    for (number, address) in addresses.iter().enumerate() {
+        let is_last = number + 1 == addresses.len();
+        let limit = if is_last { CONNECT_WITHIN } else { share };
+        match timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error,
+            Err(late) => failure = late.into(),
+        }
+    }
+    Err(failure)
+}
+
 /// Returns the greeting: the protocol, the database and the credentials.
 pub(super) fn greeting(
     credentials: &Credentials,
@@ -125,4 +148,36 @@ async fn greet<D: Future<Output = ()> + Send + 'static>(
 ) -> redis::RedisResult<(MultiplexedConnection, JoinHandle<()>)> {
     let (connection, driver) = greeting.await?;
     Ok((connection, task::spawn(driver)))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// The first address of a name drops packets, as a server behind a firewall does.
+    #[tokio::test]
+    async fn an_address_that_drops_packets_does_not_hide_the_next_one() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let socket = TcpSocket::new_v4().expect("there is one");
+        socket.bind(any).expect("it is free");
+        let full = socket.listen(1).expect("it is bound");
+        let first = full.local_addr().expect("it is bound");
+        // A listener whose queue is full answers no further connection.
+        let mut queued = Vec::new();
+        let pause = CONNECT_WITHIN / 8;
+        while let Ok(stream) = timeout(pause, TcpStream::connect(first)).await {
+            queued.push(stream.expect("the queue has room"));
+        }
+        let open = TcpListener::bind(any).await.expect("it is free");
+        let second = open.local_addr().expect("it is bound");
+        let start = Instant::now();
+        let dialed = timeout(CONNECT_WITHIN, dial_one_of(&[first, second])).await;
+        let stream = dialed.expect("it is in time").expect("one is open");
+        assert_eq!(stream.peer_addr().ok(), Some(second));
+        assert!(start.elapsed() >= CONNECT_WITHIN / 4);
+        dial_one_of(&[]).await.expect_err("there is none");
+    }
 }

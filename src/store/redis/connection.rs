@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use tokio::task::{self, AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
+use crate::clock;
+use crate::session::Timestamp;
 use crate::store::redis::activity::Activity;
 use crate::store::redis::config::RedisConfig;
 use crate::store::redis::connect::{GreetedConnection, OpenError, PushReceiver, connect, greeting};
@@ -169,7 +171,7 @@ impl RedisConnection {
 
     /// Asks whether the server is still a primary, and retires the connection if it is not.
     pub(super) async fn check(&self, patience: Duration) {
-        let sent_at = Instant::now();
+        let sent_at = clock::now();
         let question = self.role.pipeline();
         let replies = self.send_within(&question, patience, None).await;
         // After a failure of the connection the driver ends by itself.
@@ -190,7 +192,7 @@ impl RedisConnection {
     /// pending operations have their answers.
     pub(super) fn start_draining(&self) {
         if let Some((_, health)) = &self.tracked {
-            health.set_tracked(false);
+            health.end();
         }
         self.retired.store(true, Relaxed);
         self.retirement.notify_one();
@@ -266,17 +268,23 @@ impl RedisConnection {
         Some(near_cache.source(health))
     }
 
+    /// The near-cache that receives the server's invalidations, if it can, and whether it does.
+    pub(super) fn tracking(&self) -> Option<(&NearCache, &TrackingHealth)> {
+        let (near_cache, health) = self.tracked.as_ref()?;
+        Some((near_cache, health))
+    }
+
     /// Records the answer to a request, with which all earlier invalidations have arrived.
-    fn is_well(&self, sent_at: Instant) {
-        if let Some((near_cache, health)) = &self.tracked {
-            near_cache.answered(health, sent_at);
+    fn is_well(&self, sent_at: Timestamp) {
+        if let Some((_, health)) = &self.tracked {
+            health.answered(sent_at);
         }
     }
 
     /// Drops the connection: pending operations get no answer, and in particular not another one's.
     pub(super) fn close(&self) {
         if let Some((_, health)) = &self.tracked {
-            health.set_tracked(false);
+            health.end();
         }
         self.driver.abort();
     }

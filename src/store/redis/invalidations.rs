@@ -16,7 +16,7 @@ pub(super) struct InvalidationReceiver {
 impl AsyncPushSender for InvalidationReceiver {
     fn send(&self, push: PushInfo) -> Result<(), SendError> {
         match push.kind {
-            PushKind::Disconnection => self.health.set_tracked(false),
+            PushKind::Disconnection => self.health.end(),
             PushKind::Invalidate => match push.data.first() {
                 Some(Value::Array(keys)) => {
                     for key in keys {

@@ -55,6 +55,7 @@ mod retry;
 mod role;
 mod script;
 mod server;
+mod server_options;
 mod tls;
 mod topology;
 mod tracking;
@@ -196,10 +197,10 @@ impl RedisStore {
     #[must_use]
     pub fn is_ready(&self) -> bool {
         if let Ok(runtime) = tokio::runtime::Handle::try_current()
-            && self.shared.router.start_connecting()
+            && let Some(connecting) = self.shared.router.start_connecting()
         {
             let shared = self.shared.clone();
-            runtime.spawn(async move { shared.router.connect_all().await });
+            runtime.spawn(async move { shared.router.connect_all(connecting).await });
         }
         self.shared.router.is_ready()
     }

@@ -5,12 +5,12 @@
 //! carries a mark by which the server recognizes repeated attempts.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedMutexGuard, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::store::redis::attempts::{AttemptState, RequestError};
@@ -21,7 +21,8 @@ use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::{CacheSource, NearCache};
 use crate::store::redis::presence::Presence;
 use crate::store::redis::request::SessionRequest;
-use crate::store::redis::server::{RedisServer, ServerOptions};
+use crate::store::redis::server::RedisServer;
+use crate::store::redis::server_options::ServerOptions;
 use crate::store::redis::topology::Topology;
 use crate::store::redis::url::Address;
 use crate::sync::lock;
@@ -30,14 +31,14 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub(super) struct Router {
     config: Arc<RedisConfig>,
-    pub(super) topology: Topology,
+    pub(super) topology: Arc<Topology>,
     servers: Mutex<HashMap<(Address, Purpose), Arc<RedisServer>>>,
     permits: Semaphore,
     retries: AtomicU32,
     near_cache: Option<Arc<NearCache>>,
     presence: Arc<Presence>,
-    /// Set while a task connects to the servers.
-    connecting: AtomicBool,
+    /// Locked while a task connects to the servers.
+    connecting: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The answer of a server.
@@ -58,13 +59,13 @@ enum Purpose {
 impl Router {
     pub(super) fn new(config: Arc<RedisConfig>, near_cache: Option<Arc<NearCache>>) -> Self {
         Self {
-            topology: Topology::new(&config, near_cache.as_ref()),
+            topology: Arc::new(Topology::new(&config, near_cache.as_ref())),
             near_cache,
             servers: Mutex::default(),
             permits: Semaphore::new(config.max_in_flight),
             retries: AtomicU32::new(0),
             presence: Presence::new(),
-            connecting: AtomicBool::new(false),
+            connecting: Arc::default(),
             config,
         }
     }
@@ -158,17 +159,17 @@ impl Router {
         self.presence.absent_for() < READY_GRACE
     }
 
-    /// Returns `true` if no server is connected, and no other caller is connecting.
-    pub(super) fn start_connecting(&self) -> bool {
-        !self.presence.is_up() && !self.connecting.swap(true, Relaxed)
+    /// Returns a guard if no server is connected, and no other caller is connecting.
+    pub(super) fn start_connecting(&self) -> Option<OwnedMutexGuard<()>> {
+        let connecting = (!self.presence.is_up()).then(|| self.connecting.clone());
+        connecting?.try_lock_owned().ok()
     }
 
     /// Connects to the current servers: without operations nothing else does.
-    pub(super) async fn connect_all(&self) {
+    pub(super) async fn connect_all(&self, _connecting: OwnedMutexGuard<()>) {
         if let Err(error) = self.connected().await {
             tracing::debug!(cause = %error.flattened(), "no server is connected yet");
         }
-        self.connecting.store(false, Relaxed);
     }
 
     async fn retry_loop(
@@ -334,7 +335,8 @@ impl Router {
             RedisErrorKind::Unauthenticated | RedisErrorKind::Denied
         );
         // A server that was demoted may be about to be promoted again.
-        let is_only_one = self.topology.is_fixed() && kind != RedisErrorKind::ReadOnly;
+        let is_final = kind != RedisErrorKind::ReadOnly && !server.has_ended();
+        let is_only_one = self.topology.is_fixed() && is_final;
         // It has had no replacement for a whole timeout: other operations need the permit.
         let is_late = server.down_for() >= self.config.operation_timeout;
         if is_refused || is_only_one || is_late {
@@ -346,33 +348,34 @@ impl Router {
 
     fn server(&self, address: Address, purpose: Purpose) -> Arc<RedisServer> {
         let mut servers = lock(&self.servers);
-        if !servers.contains_key(&(address.clone(), purpose)) {
+        let key = (address, purpose);
+        if servers.get(&key).is_none_or(|server| server.has_ended()) {
             // Each server is kept connected as long as it is in the table: those that have left a
-            // cluster would be dialed forever.
-            servers.retain(|(known, _), _| self.topology.contains(known));
+            // cluster would be dialed forever. Those of another runtime that has ended start again.
+            servers
+                .retain(|(known, _), server| self.topology.contains(known) && !server.has_ended());
         }
-        let server = servers
-            .entry((address, purpose))
-            .or_insert_with_key(|(address, _)| {
-                let near_cache = self
-                    .near_cache
-                    .clone()
-                    .filter(|_| purpose == Purpose::Default);
-                // `WAIT` keeps the connection silent.
-                let waits = self
-                    .config
-                    .replicas
-                    .filter(|_| purpose == Purpose::WaitReplicas);
-                let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
-                let presence = (purpose == Purpose::Default).then(|| self.presence.clone());
-                let options = ServerOptions {
-                    config: self.config.clone(),
-                    near_cache,
-                    patience,
-                    presence,
-                };
-                Arc::new(RedisServer::start(address.clone(), options))
-            });
+        let server = servers.entry(key).or_insert_with_key(|(address, _)| {
+            let near_cache = self
+                .near_cache
+                .clone()
+                .filter(|_| purpose == Purpose::Default);
+            // `WAIT` keeps the connection silent.
+            let waits = self
+                .config
+                .replicas
+                .filter(|_| purpose == Purpose::WaitReplicas);
+            let patience = PONG_WITHIN + waits.map_or(Duration::ZERO, |wait| wait.within);
+            let presence = (purpose == Purpose::Default).then(|| self.presence.clone());
+            let options = ServerOptions {
+                config: self.config.clone(),
+                topology: self.topology.clone(),
+                near_cache,
+                patience,
+                presence,
+            };
+            Arc::new(RedisServer::start(address.clone(), options))
+        });
         server.clone()
     }
 }

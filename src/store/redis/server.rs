@@ -8,31 +8,19 @@ use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::store::redis::config::{
-    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN, RedisConfig,
+    CONNECT_WITHIN, GONE_GRACE, HEARTBEAT, RECONNECT_MAX, RECONNECT_MIN,
 };
 use crate::store::redis::connection::RedisConnection;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
-use crate::store::redis::near_cache::NearCache;
 use crate::store::redis::outage::{Outage, OutageReport};
-use crate::store::redis::presence::Presence;
+use crate::store::redis::server_options::ServerOptions;
 use crate::store::redis::tracking::{self, GreetingHistory};
 use crate::store::redis::url::Address;
 
-/// A server that is kept connected as long as this exists.
+/// A server that is kept connected as long as this and the runtime exist in which it was started.
 #[derive(Debug)]
 pub(super) struct RedisServer {
     state: watch::Receiver<ServerState>,
-}
-
-/// The parameters of the task.
-pub(super) struct ServerOptions {
-    pub(super) config: Arc<RedisConfig>,
-    /// The near-cache that receives the server's invalidations.
-    pub(super) near_cache: Option<Arc<NearCache>>,
-    /// How long a connection with a pending request may be silent.
-    pub(super) patience: Duration,
-    /// Counts usable connections; without it, failures are not logged either.
-    pub(super) presence: Option<Arc<Presence>>,
 }
 
 #[derive(Clone)]
@@ -71,14 +59,28 @@ impl RedisServer {
                 }
                 ServerState::Up(_) | ServerState::Connecting => deadline,
             };
-            let changed = timeout_at(until, state.changed()).await;
-            if changed.is_err() && Instant::now() >= deadline {
-                return Err(match &*state.borrow() {
-                    ServerState::Down(_, cause) => cause.flattened(),
-                    _ => RedisError::new(RedisErrorKind::Unreachable, "connecting takes too long"),
-                });
+            match timeout_at(until, state.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => {
+                    let message = "the runtime in which the server was connected has ended: use \
+                                   the store in one that lasts";
+                    return Err(RedisError::new(RedisErrorKind::Unreachable, message));
+                }
+                Err(_) if Instant::now() < deadline => {}
+                Err(_) => {
+                    let late = "connecting takes too long";
+                    return Err(match &*state.borrow() {
+                        ServerState::Down(_, cause) => cause.flattened(),
+                        _ => RedisError::new(RedisErrorKind::Unreachable, late),
+                    });
+                }
             }
         }
+    }
+
+    /// Returns `true` if the task has ended, with the runtime in which it was started.
+    pub(super) fn has_ended(&self) -> bool {
+        self.state.has_changed().is_err()
     }
 
     /// Returns how long the server could not be used.
@@ -134,7 +136,7 @@ async fn keep_connected(
                 pause = RECONNECT_MIN;
                 down_since = None;
                 state.send_replace(ServerState::Up(connection.clone()));
-                let end = watch_over(&connection, driver, options.patience, &state).await;
+                let end = watch_over(&connection, driver, &address, &options, &state).await;
                 if end == DisconnectReason::Unneeded {
                     return;
                 }
@@ -171,7 +173,7 @@ async fn open(
     greetings: &mut GreetingHistory,
 ) -> Result<(RedisConnection, JoinHandle<()>), RedisError> {
     let config = &options.config;
-    let opened = tracking::open(address, config, options.near_cache.as_ref(), greetings);
+    let opened = tracking::open(address, options, greetings);
     if let Ok(opened) = timeout(CONNECT_WITHIN, opened).await {
         return opened;
     }
@@ -209,16 +211,24 @@ enum DisconnectReason {
 async fn watch_over(
     connection: &RedisConnection,
     mut driver: JoinHandle<()>,
-    patience: Duration,
+    address: &Address,
+    options: &ServerOptions,
     state: &watch::Sender<ServerState>,
 ) -> DisconnectReason {
     let mut due = Instant::now();
+    let mut pause = HEARTBEAT;
+    let mut test_at = due + pause;
     loop {
         // From one question to the next: the time of an answer adds nothing to the age of copies.
         due = (due + HEARTBEAT).max(Instant::now());
         let beat = async {
             sleep_until(due).await;
-            connection.check(patience).await;
+            connection.check(options.patience).await;
+            if Instant::now() >= test_at {
+                tracking::test(connection, address, options).await;
+                pause = (pause * 2).min(TEST_PAUSE_MAX);
+                test_at = Instant::now() + pause;
+            }
         };
         tokio::select! {
             _ = &mut driver => return DisconnectReason::Broken,
@@ -228,3 +238,6 @@ async fn watch_over(
         }
     }
 }
+
+/// The maximum pause between self-tests of a connection while the server refuses them.
+const TEST_PAUSE_MAX: Duration = Duration::from_secs(60);

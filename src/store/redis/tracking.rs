@@ -1,21 +1,23 @@
 //! Connections on which the server sends invalidations, and the test that it does.
 //!
 //! Servers differ: some do not track keys, some confirm tracking and send nothing. Each connection
-//! on which copies depend is therefore tested first, with a key that another connection writes.
+//! on which copies depend is therefore tested first, with a key that another connection writes. If
+//! the server refuses that write, the test is repeated later.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::{Pipeline, Value};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
-use crate::store::redis::config::RedisConfig;
+use crate::clock;
+use crate::session::Timestamp;
 use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::connection::RedisConnection;
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::{NearCache, TrackingHealth};
+use crate::store::redis::server_options::ServerOptions;
 use crate::store::redis::url::Address;
 
 /// The results of earlier attempts to connect to a server, for its protocol.
@@ -32,17 +34,17 @@ impl GreetingHistory {
     }
 }
 
-/// Opens a connection; with `near_cache`, one on which the server sends invalidations, if it can.
+/// Opens a connection; with a near-cache, one on which the server sends invalidations, if it can.
 /// Servers and proxies that do not know `HELLO` refuse it with various messages, or close the
 /// connection: they are used without copies.
 pub(super) async fn open(
     address: &Address,
-    config: &RedisConfig,
-    near_cache: Option<&Arc<NearCache>>,
+    options: &ServerOptions,
     greetings: &mut GreetingHistory,
 ) -> Result<(RedisConnection, JoinHandle<()>), RedisError> {
+    let config = &options.config;
     let plain = || RedisConnection::open(address, config, None);
-    let Some(near_cache) = near_cache else {
+    let Some(near_cache) = &options.near_cache else {
         return plain().await.map_err(OpenError::into_error);
     };
     let health = near_cache.new_health();
@@ -78,73 +80,117 @@ pub(super) async fn open(
         Err(error) => return Err(error.into_error()),
     };
     *greetings = GreetingHistory::default();
-    match receives_invalidations(&connection, &health, address, config, near_cache).await {
-        Ok(Some(asked_at)) => {
-            near_cache.answered(&health, asked_at);
-            health.set_tracked(true);
-        }
-        Ok(None) => {
-            let message = "no invalidation arrived (CLIENT TRACKING)";
-            let error = RedisError::new(RedisErrorKind::Unexpected, message);
+    test(&connection, address, options).await;
+    Ok((connection, driver))
+}
+
+/// Tests whether the server sends invalidations on this connection, unless that is known.
+pub(super) async fn test(connection: &RedisConnection, address: &Address, options: &ServerOptions) {
+    let tracking = connection.tracking();
+    let Some((near_cache, health)) = tracking.filter(|(_, health)| health.is_untested()) else {
+        return;
+    };
+    let tested = receives_invalidations(connection, (near_cache, health), address, options);
+    let late = |_| {
+        let message = "no answer to the self-test";
+        let error = RedisError::new(RedisErrorKind::TimedOut, message);
+        Err(TestFailure::Undecided(error))
+    };
+    match timeout(TEST_WITHIN, tested).await.unwrap_or_else(late) {
+        Ok(asked_at) => health.start(asked_at),
+        Err(TestFailure::Untracked(error)) => {
+            health.end();
             near_cache.warn_once(address, "the user must be allowed CLIENT TRACKING", &error);
         }
-        // The connection is about to end as well.
-        Err(error) => {
+        Err(TestFailure::Refused(error)) => {
+            near_cache.warn_once(address, "the server must accept a write", &error);
+        }
+        Err(TestFailure::Undecided(error)) => {
             let cause = error.flattened();
             tracing::debug!(%address, %cause, "cannot test whether the server tracks keys");
         }
     }
-    Ok((connection, driver))
+}
+
+/// The reason why copies must not depend on a connection.
+#[derive(Debug)]
+enum TestFailure {
+    /// The server sends no invalidations on it.
+    Untracked(RedisError),
+    /// The server refuses a command of the test. That may be for a moment: it has too few replicas,
+    /// no memory left, too many clients.
+    Refused(RedisError),
+    /// The connection is about to end as well, or slots are moving.
+    Undecided(RedisError),
 }
 
 /// Returns when the server was last asked, if it sends this connection an invalidation of a key
 /// that it has read.
 async fn receives_invalidations(
     connection: &RedisConnection,
-    health: &TrackingHealth,
+    (near_cache, health): (&NearCache, &TrackingHealth),
     address: &Address,
-    config: &RedisConfig,
-    near_cache: &NearCache,
-) -> Result<Option<Instant>, RedisError> {
+    options: &ServerOptions,
+) -> Result<Timestamp, TestFailure> {
+    let config = &options.config;
+    // Not tried one by one: a shard of a large cluster would redirect hundreds of them.
+    let probes = (0..PROBES_MAX).map(|number| near_cache.prefix.probe(number));
+    let Some(key) = options.topology.find_key_of(address, probes) else {
+        let message = format!("{address} owns no slot");
+        let error = RedisError::new(RedisErrorKind::ClusterDown, message);
+        return Err(TestFailure::Undecided(error));
+    };
     let mut tracking = redis::pipe();
     tracking.cmd("CLIENT").arg("TRACKING").arg("ON");
-    if connection.send(&tracking).await.is_err() {
-        return Ok(None);
-    }
-    // In a cluster, a key that this server owns has to be found.
-    for number in 0..PROBES_MAX {
-        let key = near_cache.prefix.probe(number);
-        let mut read = redis::pipe();
-        read.cmd("HGETALL").arg(&key);
-        match connection.send(&read).await {
-            Ok(_) => {}
-            Err(CommandFailure::Moved(_) | CommandFailure::Ask(_)) => continue,
-            Err(_) => return Ok(None),
+    connection
+        .send(&tracking)
+        .await
+        .map_err(|failure| match failure {
+            CommandFailure::Broken(error) => TestFailure::Undecided(error),
+            failure => TestFailure::Untracked(failure.into_error()),
+        })?;
+    let mut read = redis::pipe();
+    read.cmd("HGETALL").arg(&key);
+    connection.send(&read).await.map_err(refused)?;
+    health.probed.store(false, Relaxed);
+    let info = connect::greeting(&config.url.credentials, config.url.database, false);
+    let connected = connect::connect(address, config, &info, None).await;
+    let mut other = connected.map_err(|failure| match failure {
+        OpenError::Refused(error) => TestFailure::Refused(error),
+        failure => TestFailure::Undecided(failure.into_error()),
+    })?;
+    let write = writing(&key);
+    let written = other
+        .connection
+        .send_packed_commands(&write, 0, write.len())
+        .await;
+    other.driver.abort();
+    let written = written.map_err(|error| refused(CommandFailure::of(&error)))?;
+    for reply in &written {
+        if let Value::ServerError(error) = reply {
+            return Err(refused(CommandFailure::of_reply(error, "EVAL")));
         }
-        // An invalidation from before the write shows nothing: the key may be that of an earlier
-        // test, and may have expired just now.
-        health.probed.store(false, Relaxed);
-        let info = connect::greeting(&config.url.credentials, config.url.database, false);
-        let connected = connect::connect(address, config, &info, None).await;
-        let mut other = connected.map_err(OpenError::into_error)?;
-        let write = writing(&key);
-        let written = other
-            .connection
-            .send_packed_commands(&write, 0, write.len())
-            .await;
-        other.driver.abort();
-        let refused = |reply: &Value| matches!(reply, Value::ServerError(_));
-        if written.is_ok_and(|replies| !replies.iter().any(refused)) {
-            // The answer arrives after everything that the server sent before it.
-            let mut ping: Pipeline = redis::pipe();
-            ping.cmd("PING");
-            let asked_at = Instant::now();
-            let works = connection.send(&ping).await.is_ok() && health.probed.load(Relaxed);
-            return Ok(works.then_some(asked_at));
-        }
-        return Ok(None);
     }
-    Ok(None)
+    // The answer arrives after everything that the server sent before it.
+    let mut ping: Pipeline = redis::pipe();
+    ping.cmd("PING");
+    let asked_at = clock::now();
+    connection.send(&ping).await.map_err(refused)?;
+    if health.probed.load(Relaxed) {
+        return Ok(asked_at);
+    }
+    let message = "no invalidation arrived (CLIENT TRACKING)";
+    let error = RedisError::new(RedisErrorKind::Unexpected, message);
+    Err(TestFailure::Untracked(error))
+}
+
+fn refused(failure: CommandFailure) -> TestFailure {
+    match failure {
+        CommandFailure::Broken(_) | CommandFailure::Moved(_) | CommandFailure::Ask(_) => {
+            TestFailure::Undecided(failure.into_error())
+        }
+        failure => TestFailure::Refused(failure.into_error()),
+    }
 }
 
 /// Creates a key that expires by itself.
@@ -156,8 +202,11 @@ fn writing(key: &[u8]) -> Pipeline {
     pipeline
 }
 
-/// Each server of a cluster of a hundred owns one of this many keys, almost certainly.
-const PROBES_MAX: usize = 1_000;
+/// Whatever slots a server owns, one of this many keys is almost certainly in them.
+const PROBES_MAX: usize = 100_000;
+
+/// How long the self-test may take: a connection is of use without copies as well.
+const TEST_WITHIN: Duration = Duration::from_secs(1);
 
 /// Consecutive greetings that may fail by accident.
 const BROKEN_MAX: u32 = 2;

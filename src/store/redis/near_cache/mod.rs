@@ -15,12 +15,11 @@
 //! [`Lease`] first, and an invalidation of the key in the meantime cancels the lease.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use crate::clock;
 use crate::session::{Loaded, Record, Root, SecretHash, Timestamp};
 use crate::store::redis::config::{HEARTBEAT, NearCacheLimits, PONG_WITHIN};
 use crate::store::redis::error::RedisError;
@@ -36,7 +35,6 @@ pub(super) struct NearCache {
     limits: NearCacheLimits,
     /// Increased when slots or primaries move: answers from before are then not used.
     moves: AtomicU64,
-    started: Instant,
     hits: AtomicU64,
     misses: AtomicU64,
     invalidations: AtomicU64,
@@ -76,7 +74,7 @@ struct CachedSession {
     /// The version of its attributes.
     version: u64,
     bytes: usize,
-    until: Instant,
+    until: Timestamp,
     source: CacheSource,
     /// The entry was used since it was last at the end of the queue.
     used: bool,
@@ -93,11 +91,13 @@ pub(super) struct CacheSource {
 /// The state of a connection on which the server sends invalidations.
 #[derive(Debug)]
 pub(super) struct TrackingHealth {
-    tracked: AtomicBool,
+    /// [`UNTESTED`], [`TRACKED`] or [`ENDED`].
+    state: AtomicU8,
     /// Increased when the server invalidates all keys.
     flushes: AtomicU64,
-    /// When the last request was sent whose answer has arrived, in milliseconds since the cache was
-    /// started. The server's state is known up to that moment, however long the answer took.
+    /// When the last request was sent whose answer has arrived, in milliseconds of the crate's
+    /// clock, which advances while the machine is suspended. The server's state is known up to that
+    /// moment, however long the answer took.
     answered: AtomicU64,
     /// Set when the probe of the self-test was invalidated.
     pub(super) probed: AtomicBool,
@@ -127,7 +127,6 @@ impl NearCache {
             prefix,
             limits,
             moves: AtomicU64::new(0),
-            started: Instant::now(),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             invalidations: AtomicU64::new(0),
@@ -167,8 +166,7 @@ impl NearCache {
     ) -> Option<Arc<Record>> {
         let mut shard = self.shard(key);
         if let Some(entry) = shard.ready.get_mut(key) {
-            let instant = Instant::now();
-            if !(instant < entry.until && self.is_good(&entry.source, instant)) {
+            if !(now < entry.until && self.is_good(&entry.source, now)) {
                 self.remove(&mut shard, key);
             } else if let Loaded::Live(record) = entry.record.loaded(secret, now) {
                 entry.used = true;
@@ -223,20 +221,12 @@ impl NearCache {
 
     pub(super) fn new_health(&self) -> Arc<TrackingHealth> {
         let health = TrackingHealth {
-            tracked: AtomicBool::new(false),
+            state: AtomicU8::new(UNTESTED),
             flushes: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
+            answered: AtomicU64::new(clock::now().as_millis()),
             probed: AtomicBool::new(false),
         };
-        self.answered(&health, Instant::now());
         Arc::new(health)
-    }
-
-    /// Records that an answer to a request sent at `sent_at` has arrived, and with it all earlier
-    /// invalidations.
-    pub(super) fn answered(&self, health: &TrackingHealth, sent_at: Instant) {
-        let at = millis(sent_at.saturating_duration_since(self.started));
-        health.answered.store(at, Relaxed);
     }
 
     /// Handles an invalidation of this key; `None`: of all keys.
@@ -249,13 +239,13 @@ impl NearCache {
         }
     }
 
-    fn is_good(&self, source: &CacheSource, now: Instant) -> bool {
+    fn is_good(&self, source: &CacheSource, now: Timestamp) -> bool {
         let health = &source.health;
-        let silent = millis(now - self.started).saturating_sub(health.answered.load(Relaxed));
-        health.tracked.load(Relaxed)
+        let answered = Timestamp::from_millis(health.answered.load(Relaxed));
+        health.state.load(Relaxed) == TRACKED
             && health.flushes.load(Relaxed) == source.flushes
             && self.moves.load(Relaxed) == source.moves
-            && silent < millis(SILENCE_MAX)
+            && now.since(answered) < SILENCE_MAX
     }
 
     fn insert(&self, shard: &mut Shard, key: Root, record: Arc<Record>, source: CacheSource) {
@@ -301,7 +291,7 @@ impl NearCache {
         let entry = CachedSession {
             version,
             bytes,
-            until: Instant::now() + self.limits.max_age,
+            until: clock::now().plus(self.limits.max_age),
             source,
             used: false,
             record,
@@ -326,9 +316,30 @@ impl NearCache {
 }
 
 impl TrackingHealth {
-    /// Sets whether the server sends invalidations from now on.
-    pub(super) fn set_tracked(&self, tracked: bool) {
-        self.tracked.store(tracked, Relaxed);
+    /// Records that the server sends invalidations, as of a question sent at `asked_at`. Answers to
+    /// earlier requests do not become copies: their keys may not be tracked.
+    pub(super) fn start(&self, asked_at: Timestamp) {
+        self.flushes.fetch_add(1, Relaxed);
+        self.answered(asked_at);
+        // A connection that has ended meanwhile stays so.
+        let _ = self
+            .state
+            .compare_exchange(UNTESTED, TRACKED, Relaxed, Relaxed);
+    }
+
+    /// Records that no invalidations arrive from now on.
+    pub(super) fn end(&self) {
+        self.state.store(ENDED, Relaxed);
+    }
+
+    pub(super) fn is_untested(&self) -> bool {
+        self.state.load(Relaxed) == UNTESTED
+    }
+
+    /// Records that an answer to a request sent at `sent_at` has arrived, and with it all earlier
+    /// invalidations.
+    pub(super) fn answered(&self, sent_at: Timestamp) {
+        self.answered.store(sent_at.as_millis(), Relaxed);
     }
 }
 
@@ -341,7 +352,7 @@ impl Lease<'_> {
             && pending.generation == self.generation
             // While the answer was on its way, the connection may have broken, or the slot may have
             // moved: no invalidation would end this copy.
-            && self.near_cache.is_good(&source, Instant::now())
+            && self.near_cache.is_good(&source, clock::now())
         {
             self.near_cache.insert(&mut shard, self.key, record, source);
         }
@@ -365,9 +376,12 @@ impl Drop for Lease<'_> {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
+/// It is not known whether the server sends invalidations on the connection.
+const UNTESTED: u8 = 0;
+/// It does.
+const TRACKED: u8 = 1;
+/// It does not, or no longer.
+const ENDED: u8 = 2;
 
 const SHARDS: usize = 64;
 /// The size of an entry in addition to its record.

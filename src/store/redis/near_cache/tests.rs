@@ -14,7 +14,7 @@ fn near_cache(bytes: usize) -> NearCache {
 
 fn tracked(near_cache: &NearCache) -> Arc<TrackingHealth> {
     let health = near_cache.new_health();
-    health.set_tracked(true);
+    health.start(clock::now());
     health
 }
 
@@ -101,7 +101,7 @@ fn a_copy_is_for_its_secret_alone() {
 fn a_lost_connection_a_flush_and_a_move_end_every_copy() {
     let near_cache = near_cache(1 << 20);
     let ends: [fn(&NearCache, &TrackingHealth); 3] = [
-        |_, health| health.set_tracked(false),
+        |_, health| health.end(),
         |near_cache, health| near_cache.invalidate(health, None),
         |near_cache, _| near_cache.moved(),
     ];
@@ -139,4 +139,39 @@ fn memory_is_bounded_and_what_is_used_stays() {
         near_cache.forget(&wanted);
     }
     assert!(near_cache.lock(7).queue.len() < 4 * QUEUE_SLACK);
+}
+
+/// The monotonic clock of most systems stops while the machine is suspended: after hours of that,
+/// a copy would seem to be a moment old, and a session that was ended meanwhile would be valid.
+#[test]
+fn a_copy_from_before_a_suspension_is_not_returned() {
+    let (near_cache, key) = (near_cache(1 << 20), Root::generate());
+    let health = tracked(&near_cache);
+    put(&near_cache, &health, &key, record(1, 10));
+    let resumed = clock::now().plus(Duration::from_secs(1_800));
+    assert_eq!(near_cache.get(&key, Some(&SECRET), resumed), None);
+    // Also if the server has answered since, its age counts.
+    put(&near_cache, &health, &key, record(1, 10));
+    health.answered(resumed);
+    assert_eq!(near_cache.get(&key, Some(&SECRET), resumed), None);
+}
+
+/// An answer from before the self-test may be of a key that the server does not track, and a
+/// connection that has ended meanwhile sends nothing.
+#[test]
+fn a_late_self_test_makes_no_copy_of_earlier_answers() {
+    let (near_cache, key) = (near_cache(1 << 20), Root::generate());
+    let health = near_cache.new_health();
+    let lease = near_cache.lease(&key, false);
+    let source = near_cache.source(&health);
+    health.start(clock::now());
+    lease.fill(record(1, 10), Some(source));
+    assert_eq!(get(&near_cache, &key), None);
+    put(&near_cache, &health, &key, record(1, 10));
+    assert!(get(&near_cache, &key).is_some());
+    health.end();
+    health.start(clock::now());
+    assert_eq!(get(&near_cache, &key), None);
+    put(&near_cache, &health, &key, record(1, 10));
+    assert_eq!(get(&near_cache, &key), None);
 }

@@ -1,11 +1,12 @@
 //! The slot table of a cluster.
 //!
 //! The owner named in a redirection is used at once; one task then reads the whole table again,
-//! from the node that answers first. No operation waits for a node that is down.
+//! from the first node that answers and is not cut off from the others. No operation waits for a
+//! node that is down.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use redis::Value;
@@ -16,8 +17,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
 use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
-use crate::store::redis::keys::SLOTS;
 use crate::store::redis::near_cache::NearCache;
+use crate::store::redis::topology::slot_table::SlotTable;
+use crate::store::redis::topology::tasks::TopologyTasks;
 use crate::store::redis::url::Address;
 use crate::sync::{read, write};
 
@@ -25,8 +27,8 @@ use crate::sync::{read, write};
 #[derive(Debug)]
 pub(crate) struct ClusterTopology {
     shared: Arc<ClusterShared>,
-    /// The task that reads the table; it ends when this is dropped.
-    reader: OnceLock<watch::Sender<()>>,
+    /// The task that reads the table.
+    reader: TopologyTasks,
 }
 
 #[derive(Debug)]
@@ -41,14 +43,6 @@ struct ClusterShared {
     near_cache: Option<Arc<NearCache>>,
 }
 
-#[derive(Debug, Default)]
-struct SlotTable {
-    /// By slot; empty before the first read.
-    owners: Vec<Option<Address>>,
-    /// All nodes that may be asked, including replicas.
-    nodes: HashSet<Address>,
-}
-
 impl ClusterTopology {
     pub(super) fn new(config: Arc<RedisConfig>, near_cache: Option<Arc<NearCache>>) -> Self {
         Self {
@@ -60,7 +54,7 @@ impl ClusterTopology {
                 failure: RwLock::default(),
                 near_cache,
             }),
-            reader: OnceLock::new(),
+            reader: TopologyTasks::new(),
         }
     }
 
@@ -99,6 +93,15 @@ impl ClusterTopology {
         self.shared.read().nodes.contains(address)
     }
 
+    /// Returns the first of the keys in a slot of this server.
+    pub(super) fn find_key_of(
+        &self,
+        address: &Address,
+        keys: impl Iterator<Item = Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        self.shared.read().find_key_of(address, keys)
+    }
+
     pub(super) fn moved(&self, slot: u16, node: &str, from: &Address) {
         if let Some(address) = from.redirect(node) {
             let mut table = self.shared.write();
@@ -124,11 +127,8 @@ impl ClusterTopology {
         deadline: Instant,
         look: impl Fn(&SlotTable) -> Option<T>,
     ) -> Result<T, RedisError> {
-        self.reader.get_or_init(|| {
-            let (alive, end) = watch::channel(());
-            task::spawn(keep_reading(self.shared.clone(), end));
-            alive
-        });
+        self.reader
+            .start_once(|end| drop(task::spawn(keep_reading(self.shared.clone(), end))));
         // Before the first look, so that a read of the table that ends right after it is not
         // missed.
         let mut reads = self.shared.reads.subscribe();
@@ -166,7 +166,8 @@ impl ClusterShared {
         write(&self.table)
     }
 
-    /// Asks all nodes at once; the first answer is used.
+    /// Asks all nodes at once. The first answer is used, unless its node is cut off from the
+    /// others: its table is from before then, and it may be the nearest one each time.
     async fn read_table(self: &Arc<Self>) -> Result<SlotTable, RedisError> {
         // Those of the URL each time: if all known nodes were replaced, only its host names lead to
         // the new ones.
@@ -186,87 +187,46 @@ impl ClusterShared {
             });
         }
         let mut failure = RedisError::new(RedisErrorKind::ClusterDown, "no node can be asked");
-        while let Some(table) = asked.join_next().await {
-            match table {
-                Ok(Ok(table)) => return Ok(table),
+        let mut outdated: Option<NodeAnswer> = None;
+        // Each question ends by itself before that.
+        let mut until = Instant::now() + 2 * CONNECT_WITHIN;
+        while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
+            match answer {
+                Ok(Ok(answer)) if answer.is_ok => return Ok(answer.table),
+                Ok(Ok(answer)) => {
+                    let Some(known) = &outdated else {
+                        until = until.min(Instant::now() + OTHERS_WITHIN);
+                        outdated = Some(answer);
+                        continue;
+                    };
+                    if known.epoch < answer.epoch {
+                        outdated = Some(answer);
+                    }
+                }
                 Ok(Err(error)) => failure = error,
                 Err(_) => {}
             }
         }
-        Err(failure)
+        // The whole cluster may be down.
+        outdated.map(|answer| answer.table).ok_or(failure)
     }
 }
 
-impl SlotTable {
-    fn owner(&self, slot: u16) -> Option<Address> {
-        self.owners.get(usize::from(slot))?.clone()
-    }
-
-    /// Parses the answer to `CLUSTER SLOTS`: ranges, each with its owner and the owner's replicas.
-    fn parse(reply: Value, asked: &Address) -> Option<Self> {
-        let Value::Array(ranges) = reply else {
-            return None;
-        };
-        let mut table = Self {
-            owners: vec![None; usize::from(SLOTS)],
-            nodes: HashSet::new(),
-        };
-        for range in ranges {
-            let Value::Array(range) = range else {
-                return None;
-            };
-            let (Some(Value::Int(first)), Some(Value::Int(last))) = (range.first(), range.get(1))
-            else {
-                return None;
-            };
-            let slots = usize::try_from(*first).ok()?..=usize::try_from(*last).ok()?;
-            let mut nodes = range[2..].iter().map(|node| parse_node(node, asked));
-            let owner = nodes.next()??;
-            table.owners.get_mut(slots)?.fill(Some(owner.clone()));
-            table.nodes.insert(owner);
-            table.nodes.extend(nodes.flatten());
-        }
-        // A node that was reset lists no owners: its answer must not replace the table of a working
-        // cluster.
-        (!table.nodes.is_empty()).then_some(table)
-    }
-}
-
-/// A node without a host is the one that was asked.
-fn parse_node(node: &Value, asked: &Address) -> Option<Address> {
-    let Value::Array(parts) = node else {
-        return None;
-    };
-    let host = match parts.first()? {
-        Value::BulkString(host) => str::from_utf8(host).ok()?,
-        _ => "",
-    };
-    let Value::Int(port) = parts.get(1)? else {
-        return None;
-    };
-    let host = match host {
-        "" | "?" => &asked.host,
-        host => host,
-    };
-    Some(Address {
-        host: host.to_owned(),
-        port: u16::try_from(*port).ok()?,
-    })
-}
-
-async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisError> {
+async fn ask(node: &Address, config: &RedisConfig) -> Result<NodeAnswer, RedisError> {
     let info = connect::greeting(&config.url.credentials, 0, false);
     let mut connected = connect::connect(node, config, &info, None)
         .await
         .map_err(OpenError::into_error)?;
     let mut question = redis::pipe();
     question.cmd("CLUSTER").arg("SLOTS");
-    let reply = connected
+    question.cmd("CLUSTER").arg("INFO");
+    let replies = connected
         .connection
-        .send_packed_commands(&question, 0, 1)
+        .send_packed_commands(&question, 0, question.len())
         .await;
     connected.driver.abort();
-    let reply = reply.ok().and_then(|mut replies| replies.pop());
+    let mut replies = replies.into_iter().flatten();
+    let reply = replies.next();
     if let Some(Value::ServerError(error)) = &reply {
         let error = CommandFailure::of_reply(error, "CLUSTER SLOTS").into_error();
         let message = format!("{node}: {error}");
@@ -276,10 +236,37 @@ async fn ask(node: &Address, config: &RedisConfig) -> Result<SlotTable, RedisErr
         });
     }
     let table = reply.and_then(|reply| SlotTable::parse(reply, node));
-    table.ok_or_else(|| {
+    let table = table.ok_or_else(|| {
         let message = format!("{node} reports no owner of any slot");
         RedisError::new(RedisErrorKind::ClusterDown, message)
-    })
+    })?;
+    Ok(NodeAnswer::new(table, replies.next()))
+}
+
+/// The answer of a node to the questions about the cluster.
+struct NodeAnswer {
+    table: SlotTable,
+    /// The node reaches most of the others, as far as it reports that.
+    is_ok: bool,
+    /// The latest configuration of the cluster that it knows.
+    epoch: u64,
+}
+
+impl NodeAnswer {
+    /// With the answer to `CLUSTER INFO`. A node that refuses the command is trusted.
+    fn new(table: SlotTable, info: Option<Value>) -> Self {
+        let info = match info {
+            Some(Value::BulkString(text)) => String::from_utf8(text).unwrap_or_default(),
+            _ => String::new(),
+        };
+        let field = |name| info.lines().find_map(|line| line.strip_prefix(name));
+        let epoch = field("cluster_current_epoch:").and_then(|epoch| epoch.trim().parse().ok());
+        Self {
+            table,
+            is_ok: field("cluster_state:").is_none_or(|state| state.trim() == "ok"),
+            epoch: epoch.unwrap_or_default(),
+        }
+    }
 }
 
 /// Reads the table on request, and periodically.
@@ -319,64 +306,9 @@ async fn keep_reading(shared: Arc<ClusterShared>, mut end: watch::Receiver<()>) 
 
 /// Nodes that are asked for the table at once, in addition to those of the URL.
 const NODES_ASKED_MAX: usize = 8;
+/// How long the others may take to answer after a node that is cut off: some round trips.
+const OTHERS_WITHIN: Duration = Duration::from_millis(500);
 /// The minimum interval between reads of the table, for any number of redirections.
 const READ_PAUSE: Duration = Duration::from_millis(200);
 /// The interval without redirections, to find nodes that may be asked later.
 const READ_EVERY: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn list(parts: impl IntoIterator<Item = Value>) -> Value {
-        Value::Array(parts.into_iter().collect())
-    }
-
-    fn node(host: Value, port: i64) -> Value {
-        list([host, Value::Int(port)])
-    }
-
-    fn range(first: i64, last: i64, nodes: impl IntoIterator<Item = Value>) -> Value {
-        list(
-            [Value::Int(first), Value::Int(last)]
-                .into_iter()
-                .chain(nodes),
-        )
-    }
-
-    fn parse(ranges: impl IntoIterator<Item = Value>) -> Option<SlotTable> {
-        let asked = Address::parse("10.0.0.7:7000", 0).expect("it is one");
-        SlotTable::parse(list(ranges), &asked)
-    }
-
-    ///
-    #[test]
-    fn a_table_has_owners_and_nodes_and_fills_in_missing_hosts() {
-        let host = |host: &str| Value::BulkString(host.as_bytes().to_vec());
-        let table = parse([
-            range(
-                0,
-                99,
-                [node(host("10.0.0.8"), 1), node(host("10.0.0.9"), 2)],
-            ),
-            range(100, 100, [node(Value::Nil, 3)]),
-            range(16_383, 16_383, [node(host("?"), 4)]),
-        ])
-        .expect("it is one");
-        let owner = |slot| table.owner(slot).map(|owner| owner.to_string());
-        assert_eq!(owner(99).as_deref(), Some("10.0.0.8:1"));
-        assert_eq!(owner(100).as_deref(), Some("10.0.0.7:3"));
-        assert_eq!(owner(101), None);
-        assert_eq!(owner(16_383).as_deref(), Some("10.0.0.7:4"));
-        assert_eq!(table.nodes.len(), 4);
-    }
-
-    /// a node that was reset names no owner, and must not replace a table of others.
-    #[test]
-    fn an_answer_without_owners_is_no_table() {
-        assert!(parse([]).is_none());
-        assert!(parse([range(0, 99, [])]).is_none());
-        assert!(parse([range(0, 16_384, [node(Value::Nil, 1)])]).is_none());
-        assert!(parse([range(0, 99, [node(Value::Nil, 65_536)])]).is_none());
-    }
-}

@@ -3,6 +3,8 @@
 
 mod cluster;
 mod sentinel;
+mod slot_table;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -91,6 +93,18 @@ impl Topology {
             Self::Standalone(_) => true,
             Self::Sentinel(sentinel) => sentinel.is_primary(address),
             Self::Cluster(cluster) => cluster.contains(address),
+        }
+    }
+
+    /// Returns the first of the keys that this server owns, as far as that is known.
+    pub(super) fn find_key_of(
+        &self,
+        address: &Address,
+        mut keys: impl Iterator<Item = Vec<u8>>,
+    ) -> Option<Vec<u8>> {
+        match self {
+            Self::Cluster(cluster) => cluster.find_key_of(address, keys),
+            Self::Standalone(_) | Self::Sentinel(_) => keys.next(),
         }
     }
 

@@ -61,15 +61,20 @@ impl SentinelAnswers {
         named.map(|named| named.address.clone()).collect()
     }
 
-    /// The servers that are currently named, by descending precedence. A server for which `are_one`
-    /// finds that it is the `known` one keeps its address.
+    /// The servers that are currently named, by descending precedence, without those that were
+    /// replaced since. A server for which `are_one` finds that it is the `known` one keeps its
+    /// address.
     pub(super) fn ranking(
         &mut self,
         known: Option<&Address>,
         are_one: impl Fn(&Address, &Address) -> bool,
     ) -> Vec<Address> {
+        let current = self.current();
         let mut candidates: Vec<PrimaryCandidate> = Vec::new();
-        for named in self.0.iter().filter_map(|state| state.named.as_ref()) {
+        for named in current
+            .iter()
+            .filter_map(|number| self.0[*number].named.as_ref())
+        {
             let same = candidates
                 .iter_mut()
                 .find(|candidate| are_one(&candidate.address, &named.address));
@@ -87,12 +92,14 @@ impl SentinelAnswers {
             });
         }
         if candidates.len() == 1 {
-            // They agree: from here on their epochs are compared again.
-            for state in &mut self.0 {
-                state.restarts = 0;
+            // They agree: from here on their epochs are compared again. Those of sentinels that
+            // cannot be asked may be from before a restart of the count, and are not.
+            let restarts = current.iter().map(|number| self.0[*number].restarts).max();
+            for number in &current {
+                self.0[*number].restarts = restarts.unwrap_or_default();
             }
         }
-        let by_epoch = self.count_together();
+        let by_epoch = self.count_together(&current);
         candidates.sort_by_key(|candidate| {
             let support = if by_epoch {
                 (candidate.epoch, candidate.votes as u64)
@@ -107,13 +114,23 @@ impl SentinelAnswers {
         addresses.collect()
     }
 
-    /// Returns `true` if the epochs of all answers can be compared.
-    fn count_together(&self) -> bool {
-        let mut restarts = self
-            .0
-            .iter()
-            .filter(|state| state.named.is_some())
-            .map(|state| state.restarts);
+    /// The numbers of the sentinels whose answers count. An answer from before an election that a
+    /// sentinel without an answer has already named does not: that server was replaced, although it
+    /// may not know it yet.
+    fn current(&self) -> Vec<usize> {
+        let is_current = |(_, state): &(usize, &SentinelState)| {
+            let mut withdrawn = self.0.iter().filter(|other| other.named.is_none());
+            state.named.is_some()
+                && withdrawn
+                    .all(|other| other.restarts != state.restarts || other.epoch <= state.epoch)
+        };
+        let current = self.0.iter().enumerate().filter(is_current);
+        current.map(|(number, _)| number).collect()
+    }
+
+    /// Returns `true` if the epochs of these sentinels can be compared.
+    fn count_together(&self, sentinels: &[usize]) -> bool {
+        let mut restarts = sentinels.iter().map(|number| self.0[*number].restarts);
         let first = restarts.next();
         restarts.all(|restarts| Some(restarts) == first)
     }
@@ -182,6 +199,29 @@ mod tests {
         answers.withdraw(2);
         answers.record(0, named(0, "new"));
         assert_eq!(ranking(&mut answers, "old"), ["new"]);
+        // Nor do the elections that they named before.
+        assert_eq!(ranking(&mut answers, "new"), ["new"]);
+        answers.record(0, named(1, "newer"));
+        assert_eq!(ranking(&mut answers, "new"), ["newer"]);
+    }
+
+    /// two sentinels name the new primary and then cannot be asked; the third one still names
+    /// the old one.
+    #[test]
+    fn a_primary_that_was_replaced_is_not_named_again() {
+        let mut answers = SentinelAnswers::new(3);
+        answers.record(0, named(7, "old"));
+        answers.record(1, named(8, "new"));
+        answers.record(2, named(8, "new"));
+        answers.withdraw(1);
+        assert_eq!(ranking(&mut answers, "new"), ["new"]);
+        answers.withdraw(2);
+        assert!(ranking(&mut answers, "new").is_empty());
+        answers.record(0, named(9, "newer"));
+        assert_eq!(ranking(&mut answers, "new"), ["newer"]);
+        // It has been repaired.
+        answers.record(0, named(0, "old"));
+        assert_eq!(ranking(&mut answers, "newer"), ["old"]);
     }
 
     ///

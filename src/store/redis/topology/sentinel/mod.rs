@@ -2,18 +2,19 @@
 //!
 //! One task per sentinel listens for `+switch-master`; it also asks once a second, and when an
 //! operation suspects a change. Another task chooses among the current answers. After a failover,
-//! sentinels are updated at different times; the answer of the latest election takes precedence.
-//! Sentinels that were repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed restart their count of
-//! elections: while those and others disagree, the majority decides. If the answers differ, only a
-//! server that reports itself as a primary is chosen. Answers that name one server in two ways, by
-//! a host name and by an address, count as equal.
+//! sentinels are updated at different times; the answer of the latest election takes precedence,
+//! also after the sentinels that have named it cannot be asked any more. Sentinels that were
+//! repaired (`SENTINEL REMOVE`, `MONITOR`) or redeployed restart their count of elections: while
+//! those and others disagree, the majority decides. If the answers differ, only a server that
+//! reports itself as a primary is chosen. Answers that name one server in two ways, by a host name
+//! and by an address, count as equal.
 
 mod answers;
 mod choice;
 mod host_names;
 mod listener;
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -26,6 +27,7 @@ use self::listener::keep_listening;
 use crate::store::redis::config::RedisConfig;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
 use crate::store::redis::near_cache::NearCache;
+use crate::store::redis::topology::tasks::TopologyTasks;
 use crate::store::redis::url::Address;
 use crate::sync::lock;
 
@@ -33,8 +35,7 @@ use crate::sync::lock;
 #[derive(Debug)]
 pub(crate) struct SentinelTopology {
     shared: Arc<SentinelShared>,
-    /// The tasks end when this is dropped.
-    listening: OnceLock<watch::Sender<()>>,
+    listening: TopologyTasks,
 }
 
 #[derive(Debug)]
@@ -63,18 +64,19 @@ impl SentinelTopology {
                 near_cache,
                 failure: Mutex::default(),
             }),
-            listening: OnceLock::new(),
+            listening: TopologyTasks::new(),
         }
     }
 
     pub(super) async fn primary(&self, deadline: Instant) -> Result<Address, RedisError> {
-        self.listening.get_or_init(|| {
-            let (alive, end) = watch::channel(());
+        self.listening.start_once(|end| {
+            // What was known in a runtime that has ended may have changed since.
+            self.shared.primary.send_replace(None);
             for number in 0..self.shared.config.url.addresses.len() {
+                self.shared.answers().withdraw(number);
                 task::spawn(keep_listening(number, self.shared.clone(), end.clone()));
             }
             task::spawn(keep_choosing(self.shared.clone(), end));
-            alive
         });
         let mut primary = self.shared.primary.subscribe();
         let known = timeout_at(deadline, primary.wait_for(Option::is_some)).await;
