@@ -14,6 +14,7 @@ mod events;
 mod failures;
 mod front;
 mod groups;
+mod late_attempts;
 mod moves;
 mod nodes;
 mod proxy;
