@@ -178,7 +178,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// - [`InvalidCursor`](crate::StoreErrorKind::InvalidCursor) if `after` is not a cursor of this
-    ///   store, or if the servers of Redis have changed since: start again.
+    ///   store, or if the servers of Redis have changed or restarted since: start again.
     /// - [`NotReady`](crate::StoreErrorKind::NotReady) while a node of a cluster catches up, and
     ///   [`Unavailable`](crate::StoreErrorKind::Unavailable) while sessions may have been lost with
     ///   failed nodes, or if a node does not answer in time: try again with the same cursor. No

@@ -15,6 +15,7 @@ mod failures;
 mod front;
 mod groups;
 mod late_attempts;
+mod lists;
 mod moves;
 mod nodes;
 mod proxy;
