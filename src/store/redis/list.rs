@@ -82,7 +82,8 @@ impl RedisShared {
         let limit = limit.clamp(1, SessionPage::LIMIT_MAX);
         let mut sessions = Vec::new();
         // A server looks at a number of its keys, and returns those that match: few or none, if it
-        // has others as well.
+        // has others as well. It may look at some more than requested, namely at all keys with one
+        // place in its table. A page that is cut there would lose the rest: the cursor is past it.
         for _ in 0..SCANS_MAX {
             let primary = &primaries[position.primary];
             let scanned = self.scan(primary, position.cursor, limit - sessions.len());
