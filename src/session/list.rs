@@ -15,14 +15,15 @@ use crate::session::{Record, Root};
 #[non_exhaustive]
 pub struct SessionPage {
     /// The sessions, without [labels](SessionInfo::label): these are in the lists of users only.
-    /// There may be fewer than requested, even none, before the list ends.
+    /// There may be fewer than requested, even none, before the list ends, and some more with
+    /// `RedisStore`.
     pub sessions: Vec<SessionInfo>,
     /// Where the next page begins; `None` at the end of the list.
     pub next: Option<SessionCursor>,
 }
 
 impl SessionPage {
-    /// The largest number of sessions in a page; a larger limit counts as this.
+    /// The largest number of sessions to request for a page; a larger limit counts as this.
     pub const LIMIT_MAX: usize = 1_000;
 
     /// Creates a page, for a store of your own.

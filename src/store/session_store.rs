@@ -140,7 +140,8 @@ pub trait SessionStore: Send + Sync + 'static {
     }
 
     /// Returns a page of the live sessions, for administration: at most `limit` of them (at most
-    /// [`SessionPage::LIMIT_MAX`]), after the page that has returned `after`.
+    /// [`SessionPage::LIMIT_MAX`]), after the page that has returned `after`. With `RedisStore`
+    /// there may be some more, because the server returns its keys in groups.
     ///
     /// ```
     /// # #[cfg(feature = "memory")] {
@@ -178,14 +179,13 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// - [`InvalidCursor`](crate::StoreErrorKind::InvalidCursor) if `after` is not a cursor of this
-    ///   store, or if the servers of Redis have changed since: start again.
+    ///   store, or if the servers of Redis have changed or restarted since: start again.
     /// - [`NotReady`](crate::StoreErrorKind::NotReady) while a node of a cluster catches up, and
     ///   [`Unavailable`](crate::StoreErrorKind::Unavailable) while sessions may have been lost with
     ///   failed nodes, or if a node does not answer in time: try again with the same cursor. No
     ///   session is left out because of a failure.
-    /// - [`Unsupported`](crate::StoreErrorKind::Unsupported) by default, and with
-    ///   `Scope::Cluster` and `Copies::Count` while a node of an earlier version is in the
-    ///   cluster.
+    /// - [`Unsupported`](crate::StoreErrorKind::Unsupported) by default, and for
+    ///   `Scope::Cluster` with `Copies::Count` while a node of an earlier version is part of it.
     fn list(
         &self,
         scope: Scope,

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 /// The permissions that the guide gives a user, for the prefix `sess`.
-const RULES: [&str; 22] = [
+const RULES: [&str; 23] = [
     "on",
     ">open sesame",
     "~sess:*",
@@ -28,6 +28,7 @@ const RULES: [&str; 22] = [
     "+@connection",
     "+time",
     "+scan",
+    "+info",
     "+hgetall",
     "+hget",
     "+hset",

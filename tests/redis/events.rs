@@ -15,8 +15,8 @@ use tokio::time::{sleep, timeout};
 use crate::common::redis::Server;
 use crate::common::{PATIENCE, eventually};
 use crate::support::{
-    HOUR, PATIENT, RECOVERY, SECRET, committed, create, find, in_one_of_some, insert, rotation,
-    secret, stored, text,
+    HOUR, PATIENT, RECOVERY, SECRET, committed, create, find, in_one_of_some, insert, patient,
+    rotation, secret, stored, text,
 };
 
 pub(crate) async fn node(url: &str, name: &str) -> RedisStore {
@@ -210,6 +210,34 @@ async fn the_keys_that_a_server_reports_as_expired_are_sessions_or_markers() {
         assert_eq!((expired.key, expired.kind), (brief, EXPIRED));
     }
     nothing_else([&mut events, &mut others], &two).await;
+}
+
+/// A session is deleted while the subscription is interrupted. The node looks at it at its idle
+/// deadline and claims the marker; the end of the marker must not look like an expiry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_claim_of_a_marker_lasts_longer_than_the_marker() {
+    let server = Server::start(&["--notify-keyspace-events", "Ex"]);
+    let store = node(&server.url(), "node1").await;
+    let other = patient(&server.url()).await;
+    let mut key = Root::generate();
+    let mut events = listen(&store, Scope::Cluster).await;
+    // The deletion has to take place before the subscription is made again.
+    in_one_of_some("a deletion is missed", async || {
+        events = listen(&store, Scope::Cluster).await;
+        key = create_brief(&other, HOUR).await;
+        // The interruption of a measurement before this one may be announced still.
+        while receive(&mut events).await.is_err() {}
+        server.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        assert!(other.delete(&key).await.unwrap());
+        receive(&mut events).await.is_err() && events.ready().await
+    })
+    .await;
+    let claim = format!("sess-expired:{{{}}}", stored(&key));
+    eventually("the marker is claimed", || {
+        server.cli(&["EXISTS", &claim]) == "1"
+    });
+    let ttl = |key: &str| server.cli(&["PTTL", key]).parse::<u64>().unwrap();
+    assert!(ttl(&claim) > ttl(&stored(&key)) + 30_000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -14,6 +14,8 @@ mod events;
 mod failures;
 mod front;
 mod groups;
+mod late_attempts;
+mod lists;
 mod moves;
 mod nodes;
 mod proxy;

@@ -58,8 +58,11 @@ impl Prefix {
     /// The session to which a key of the store belongs.
     pub(super) fn parse(&self, key: &[u8]) -> Option<Root> {
         let rest = key.strip_prefix(self.0.as_bytes())?;
-        let rest = rest.strip_prefix(USERS.as_bytes()).unwrap_or(rest);
-        Root::parse(str::from_utf8(rest.strip_prefix(b":")?).ok()?)
+        let users = rest.strip_prefix(USERS.as_bytes());
+        let digits = users.unwrap_or(rest).strip_prefix(b":")?;
+        let root = Root::parse(str::from_utf8(digits).ok()?)?;
+        // The prefix of another store may be the one of this store's indexes.
+        (root.is_index() == users.is_some()).then_some(root)
     }
 }
 
@@ -114,6 +117,15 @@ mod tests {
         ] {
             assert_eq!(prefix.parse(foreign), None);
         }
+    }
+
+    /// The prefix of another store may be the one of this store's indexes.
+    #[test]
+    fn a_session_of_the_store_with_the_prefix_of_the_indexes_is_foreign() {
+        let [shop, other] = ["shop", "shop-users"].map(|it| Prefix::new(it).expect("it is plain"));
+        let user = crate::session::index_root(&crate::UserKey::of("ada"));
+        assert_eq!(shop.parse(&other.key(&Root::generate())), None);
+        assert_eq!(other.parse(&shop.key(&user)), None);
     }
 
     /// from the specification of Redis Cluster.

@@ -2,8 +2,11 @@
 //!
 //! A cursor names the primary, the server's cursor, and the hash of all primaries with their slots.
 //! If that has changed, sessions may have moved to a primary that was scanned before, and the list
-//! has to be started again. Keys that are just being moved between two primaries may be missed
-//! until the move is complete.
+//! has to be started again. The same applies if another process answers for the primary, after a
+//! restart or a failover: its keys are in another order. Keys that are just being moved between two
+//! primaries may be missed until the move is complete.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use redis::{Pipeline, Value as Reply};
 
@@ -12,6 +15,7 @@ use crate::error::StoreError;
 use crate::session::{SessionCursor, SessionInfo, SessionPage};
 use crate::store::redis::RedisShared;
 use crate::store::redis::error::{RedisError, RedisErrorKind};
+use crate::store::redis::info;
 use crate::store::redis::operations::server_time;
 use crate::store::redis::record::ServerClock;
 use crate::store::redis::url::Address;
@@ -24,6 +28,8 @@ struct ListPosition {
     primary: usize,
     /// The server's cursor; 0: at the start.
     cursor: u64,
+    /// The hash of the server's process, which alone knows what its cursor means.
+    process: u64,
 }
 
 impl ListPosition {
@@ -33,6 +39,7 @@ impl ListPosition {
             layout: u64::from_str_radix(parts.next()?, 16).ok()?,
             primary: parts.next()?.parse().ok()?,
             cursor: parts.next()?.parse().ok()?,
+            process: u64::from_str_radix(parts.next()?, 16).ok()?,
         };
         parts.next().is_none().then_some(position)
     }
@@ -42,8 +49,9 @@ impl ListPosition {
             layout,
             primary,
             cursor,
+            process,
         } = self;
-        SessionCursor::parse(&format!("{layout:016x}.{primary}.{cursor}"))
+        SessionCursor::parse(&format!("{layout:016x}.{primary}.{cursor}.{process:016x}"))
     }
 }
 
@@ -60,6 +68,7 @@ impl RedisShared {
                 layout,
                 primary: 0,
                 cursor: 0,
+                process: 0,
             },
             Some(cursor) => match ListPosition::parse(cursor.as_str()) {
                 Some(position)
@@ -73,25 +82,19 @@ impl RedisShared {
         let limit = limit.clamp(1, SessionPage::LIMIT_MAX);
         let mut sessions = Vec::new();
         // A server looks at a number of its keys, and returns those that match: few or none, if it
-        // has others as well.
+        // has others as well. It may look at some more than requested, namely at all keys with one
+        // place in its table. A page that is cut there would lose the rest: the cursor is past it.
         for _ in 0..SCANS_MAX {
             let primary = &primaries[position.primary];
-            let mut scan = Pipeline::with_capacity(1);
-            scan.cmd("SCAN")
-                .arg(position.cursor)
-                .arg("MATCH")
-                .arg(self.config.prefix.pattern())
-                .arg("COUNT")
-                .arg(limit - sessions.len());
-            let mut replies = self
-                .router
-                .execute_at(primary, &scan)
-                .await
-                .map_err(failed)?;
-            let (cursor, keys) = scanned(replies.pop()).map_err(failed)?;
+            let scanned = self.scan(primary, position.cursor, limit - sessions.len());
+            let (process, cursor, keys) = scanned.await.map_err(failed)?;
+            if position.cursor != 0 && position.process != process {
+                return Err(StoreError::invalid_cursor());
+            }
             let found = self.headers(primary, &keys).await.map_err(failed)?;
             sessions.extend(found);
             position.cursor = cursor;
+            position.process = process;
             if cursor == 0 {
                 position.primary += 1;
                 if position.primary == primaries.len() {
@@ -103,6 +106,37 @@ impl RedisShared {
             }
         }
         Ok(SessionPage::new(sessions, position.cursor()))
+    }
+
+    /// About `count` keys of a primary from a cursor on, after the next cursor and the hash of the
+    /// process that has answered: in one request, so both are of the same process.
+    async fn scan(
+        &self,
+        primary: &Address,
+        cursor: u64,
+        count: usize,
+    ) -> Result<(u64, u64, Vec<Vec<u8>>), RedisError> {
+        let mut scan = Pipeline::with_capacity(2);
+        scan.cmd("INFO").arg("server");
+        scan.cmd("SCAN")
+            .arg(cursor)
+            .arg("MATCH")
+            .arg(self.config.prefix.pattern())
+            .arg("COUNT")
+            .arg(count);
+        let mut replies = self.router.execute_at(primary, &scan).await?;
+        let (cursor, keys) = scanned(replies.pop())?;
+        let run_id = replies.pop();
+        let run_id = run_id.as_ref().and_then(|info| info::field(info, "run_id"));
+        let run_id = run_id.ok_or_else(|| {
+            RedisError::new(
+                RedisErrorKind::Unexpected,
+                "the answer to INFO has no run_id",
+            )
+        })?;
+        let mut hasher = DefaultHasher::new();
+        run_id.hash(&mut hasher);
+        Ok((hasher.finish(), cursor, keys))
     }
 
     /// The live sessions under these keys of a primary.
@@ -183,20 +217,22 @@ mod tests {
             layout: u64::MAX,
             primary: 2,
             cursor: u64::MAX,
+            process: 1,
         };
         let cursor = position.cursor().expect("it is plain");
         let back = ListPosition::parse(cursor.as_str()).expect("it reads back");
         assert_eq!(
-            (back.layout, back.primary, back.cursor),
-            (position.layout, position.primary, position.cursor)
+            (back.layout, back.primary, back.cursor, back.process),
+            (u64::MAX, 2, u64::MAX, 1)
         );
         for bad in [
             "",
-            "x.0.0",
-            "1.0",
-            "1.0.0.0",
-            "1.-1.0",
-            "1.0.99999999999999999999",
+            "x.0.0.0",
+            "1.0.0",
+            "1.0.0.0.0",
+            "1.-1.0.0",
+            "1.0.99999999999999999999.0",
+            "1.0.0.x",
         ] {
             assert!(ListPosition::parse(bad).is_none(), "{bad}");
         }

@@ -42,6 +42,7 @@ mod connection;
 mod connection_info;
 mod error;
 mod events;
+mod info;
 mod invalidations;
 mod keys;
 mod list;

@@ -6,6 +6,8 @@
 
 use redis::{Pipeline, Value};
 
+use crate::store::redis::info;
+
 /// A command that a server answers with its role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RoleCommand {
@@ -35,15 +37,7 @@ impl RoleCommand {
                 Value::SimpleString(role) => Some(role == "master"),
                 _ => None,
             },
-            (Self::Info, reply) => {
-                let text = match reply {
-                    Value::BulkString(bytes) => str::from_utf8(bytes).ok()?,
-                    Value::SimpleString(text) | Value::VerbatimString { text, .. } => text,
-                    _ => return None,
-                };
-                let role = text.lines().find_map(|line| line.strip_prefix("role:"))?;
-                Some(role.trim() == "master")
-            }
+            (Self::Info, reply) => Some(info::field(reply, "role")? == "master"),
             _ => None,
         }
     }

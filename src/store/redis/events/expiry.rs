@@ -63,16 +63,16 @@ impl RedisShared {
         };
         let redis_key = self.config.prefix.key(key);
         let number = |number: u64| number.to_string().into_bytes();
-        let (claim, origin) = if known.is_deleted {
-            // The claim outlasts the tombstone, whose end the server reports like that of a
-            // session. No event: the deletion has been reported.
-            (TOMBSTONE + CLAIM, Vec::new())
+        let origin = if known.is_deleted {
+            // No event: the deletion has been reported.
+            Vec::new()
         } else {
-            (CLAIM, self.events.origin(&redis_key))
+            self.events.origin(&redis_key)
         };
         let args = vec![
             self.mark(),
-            number(claim.as_millis() as u64),
+            number(CLAIM.as_millis() as u64),
+            number((TOMBSTONE + CLAIM).as_millis() as u64),
             origin,
             number(reason_number(reason).into()),
             known

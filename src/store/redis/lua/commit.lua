@@ -11,9 +11,13 @@ local key, op = KEYS[1], ARGV[3]
 local base_version = tonumber(ARGV[5])
 local rotates = ARGV[12] ~= ''
 
--- Returns true if this attempt has been applied already.
+-- Returns true if this attempt has been applied already, which is possible for a first attempt too:
+-- the network may deliver it after a retry on another connection. As marks may be equal by chance,
+-- a first attempt is compared only with the commits since its base, which are few.
 local function applied(s)
-  for at = 1, #s.ops, 4 do
+  local count = OPS_MAX
+  if ARGV[1] ~= '1' and base_version >= 0 then count = math.max(s.version - base_version, 0) end
+  for at = math.max(#s.ops - 4 * count, 0) + 1, #s.ops, 4 do
     if string.sub(s.ops, at, at + 3) == op then return true end
   end
   return false
@@ -21,11 +25,13 @@ end
 
 local s, state = read(key)
 if state == 'foreign' then return {'B'} end
-if ARGV[1] == '1' and state == 'live' then
+if state == 'live' then
   if applied(s) then return {'F', tostring(now), call('HGETALL', key)} end
   -- After this many commits since the base, the mark of an earlier attempt may have been dropped.
   -- Applied again, it would overwrite what the others have written.
-  if base_version >= 0 and s.version >= base_version + OPS_MAX then return {'U'} end
+  if ARGV[1] == '1' and base_version >= 0 and s.version >= base_version + OPS_MAX then
+    return {'U'}
+  end
 end
 
 local before
