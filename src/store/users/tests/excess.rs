@@ -129,3 +129,22 @@ async fn of_logins_in_one_millisecond_the_last_one_stays() {
         assert_eq!(keys(&store, "ada").await, [latest]);
     }
 }
+
+/// The layer refuses logins beyond the limit. One of the later sessions has ended by itself.
+#[tokio::test]
+async fn a_login_for_which_there_is_room_deletes_no_live_session() {
+    const MAX: usize = 100;
+    let store = MemoryStore::new();
+    let mut all = Vec::new();
+    for _ in 0..MAX {
+        all.push(log_in(&store, "ada", MAX).await);
+    }
+    let ended = all.remove(MAX - 2);
+    store.delete(&ended).await.expect("the store answers");
+    let ada = UserKey::of("ada");
+    let next = store.new_id().key();
+    assert_eq!(has_room(&store, &ada, &next, MAX).await.ok(), Some(true));
+    all.push(log_in(&store, "ada", MAX).await);
+    all.reverse();
+    assert_eq!(keys(&store, "ada").await, all);
+}
