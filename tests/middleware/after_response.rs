@@ -546,3 +546,21 @@ async fn a_kept_clone_stores_no_rotation_that_no_response_has_announced() {
     session.save().await.unwrap();
     assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
 }
+
+#[tokio::test]
+async fn a_detached_handle_keeps_the_session_when_its_user_logs_in_again() {
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/login?uid=ada").await.ok();
+    browser.get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    browser.get(&app, "/login?uid=ada").await.ok();
+    session.insert("progress", "done").unwrap();
+    session.save().await.unwrap();
+    let reply = browser.get(&app, "/get?k=progress").await.ok();
+    assert_eq!(reply.body, "done");
+    browser.get(&app, "/login?uid=bob").await.ok();
+    let lost = session.reload().await.unwrap_err();
+    assert_eq!(lost.kind(), SessionErrorKind::Superseded);
+}
