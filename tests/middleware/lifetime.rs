@@ -602,3 +602,27 @@ async fn an_idle_timeout_that_is_set_precedes_the_layers_also_if_the_session_was
         assert_eq!(reply.body, "1", "{secs} s");
     }
 }
+
+/// The request that creates a session stores a second change in it. Its client keeps no cookies.
+#[tokio::test(start_paused = true)]
+async fn further_commits_of_the_request_that_creates_a_session_leave_the_initial_timeout() {
+    let handler = async |session: Session| -> Result<(), SessionError> {
+        let add = |n: Option<u64>| n.unwrap_or(0) + 1;
+        session.update("visits", add).await?;
+        session.update("visits", add).await?;
+        session.insert("seen", "yes")
+    };
+    let store = Spy::new();
+    let layer = layer(&store).with_initial_idle_timeout(60 * SECOND);
+    let app = routes().route("/landing", get(handler)).layer(layer);
+    let mut crawler = Browser::new();
+    crawler.get(&app, "/landing").await.ok();
+    advance(120 * SECOND).await;
+    assert_eq!(crawler.get(&app, "/get?k=seen").await.ok().body, "");
+    // A browser that returns has the layer's timeout from then on.
+    let mut browser = Browser::new();
+    browser.get(&app, "/landing").await.ok();
+    browser.get(&app, "/landing").await.ok();
+    advance(120 * SECOND).await;
+    assert_eq!(browser.get(&app, "/get?k=seen").await.ok().body, "yes");
+}

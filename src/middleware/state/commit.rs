@@ -133,6 +133,9 @@ impl SessionState {
         if let Some(guard) = &guard {
             guard.apply(base.as_deref(), &mut changes);
         }
+        if self.is_first_visit(last) && changes.idle_timeout().is_none() {
+            changes.without_access();
+        }
         self.guards.batch = guard;
         Ok(Some(Batch {
             id,
@@ -144,6 +147,16 @@ impl SessionState {
             }),
             former_user: self.user,
         }))
+    }
+
+    /// Returns `true` for a commit by the request that has created the session, whose browser may
+    /// never return the cookie: an access would end the initial idle timeout. After the response,
+    /// only a handle commits that uses the session for longer.
+    fn is_first_visit(&self, last: bool) -> bool {
+        let has_initial = |record: &Record| {
+            !record.has_returned() && record.idle_timeout_for(false) != record.idle_timeout()
+        };
+        !self.returned && (last || !self.closed) && self.record().is_some_and(has_initial)
     }
 
     /// Stages how long the browser is to keep the cookie, if that is set or is not the default.
