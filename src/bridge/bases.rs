@@ -6,9 +6,10 @@
 //! new map, and stay with it and its clones. A [`MapFingerprint`] is a hash that those keys make.
 //!
 //! The number and the size of the records is limited; the oldest are dropped first. Where one is
-//! missing, the stored session takes its place.
+//! missing, the stored session takes its place. That it was there is remembered for much longer: if
+//! there is no stored session either, it has ended since, and a save must not create it again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex};
 
@@ -91,6 +92,15 @@ struct BaseTable {
     order: VecDeque<(u64, (Root, MapFingerprint))>,
     bytes: usize,
     next: u64,
+    dropped: DroppedBases,
+}
+
+/// What is remembered of bases that were dropped.
+#[derive(Debug, Default)]
+struct DroppedBases {
+    known: HashSet<(Root, MapFingerprint)>,
+    /// In the order in which they were dropped.
+    order: VecDeque<(Root, MapFingerprint)>,
 }
 
 impl Bases {
@@ -98,6 +108,11 @@ impl Bases {
         let table = lock(&self.0);
         let (_, base) = table.known.get(&(root, print))?;
         Some(base.clone())
+    }
+
+    /// Returns `true` if there was a base that was dropped since: the request has had the session.
+    pub(super) fn was_dropped(&self, root: Root, print: MapFingerprint) -> bool {
+        lock(&self.0).dropped.known.contains(&(root, print))
     }
 
     pub(super) fn put(&self, root: Root, print: MapFingerprint, base: Base) {
@@ -129,6 +144,20 @@ impl BaseTable {
                 && let Some((_, base)) = self.known.remove(&key)
             {
                 self.bytes -= base.bytes();
+                self.dropped.put(key, DROPPED_MAX);
+            }
+        }
+    }
+}
+
+impl DroppedBases {
+    fn put(&mut self, key: (Root, MapFingerprint), max: usize) {
+        if self.known.insert(key) {
+            self.order.push_back(key);
+        }
+        while self.order.len() > max {
+            if let Some(oldest) = self.order.pop_front() {
+                self.known.remove(&oldest);
             }
         }
     }
@@ -140,6 +169,9 @@ const BASES_MAX: usize = 65_536;
 
 /// How many bytes they may have together, each counted as if no other had the same values.
 const BASE_BYTES_MAX: usize = 64 << 20;
+
+/// How many dropped records are remembered, in up to 80 bytes each.
+const DROPPED_MAX: usize = 262_144;
 
 #[cfg(test)]
 mod tests {
@@ -188,6 +220,16 @@ mod tests {
         assert!(table.known.contains_key(&key(5)) && table.bytes <= 5_000);
         table.shrink(0, 0);
         assert_eq!((table.known.len(), table.bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_latest_that_were_dropped_are_remembered() {
+        let mut dropped = DroppedBases::default();
+        for n in [0, 1, 1, 2, 3, 3] {
+            dropped.put(key(n), 2);
+        }
+        assert_eq!(dropped.known, HashSet::from([key(2), key(3)]));
+        assert_eq!(dropped.order, [key(2), key(3)]);
     }
 
     #[test]

@@ -194,6 +194,10 @@ impl TowerSessions {
             let current = self.fetch(&key).await?.map(Base::loaded);
             let changes = match &current {
                 Some(current) => content.changes(&key, current, idle, clock::now()),
+                // The request has had the session, which has ended meanwhile.
+                None if self.bases.was_dropped(key.root, print) => {
+                    return Err(BridgeError::Backend(ENDED.to_owned()));
+                }
                 None => content.creation(&key, idle),
             };
             let base = current.as_ref().map(Base::record);
@@ -270,3 +274,6 @@ const BUSY: &str = "the session was created and ended again and again while it w
 /// How often a record that was not loaded here is compared with the stored one, which other
 /// requests create and end meanwhile.
 const REPLACE_TRIES_MAX: usize = 8;
+
+#[cfg(all(test, feature = "memory"))]
+mod tests;

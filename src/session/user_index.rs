@@ -9,6 +9,7 @@
 //! write decides about entries that are merged later, from the other side of a partition: the
 //! sessions of older entries are ended as well.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -117,15 +118,19 @@ impl Record {
             .entries()
             .iter()
             .filter_map(|entry| {
-                Some(Listed {
+                let listed = Listed {
                     key: Root::parse(&entry.name)?,
                     entry: codec::decode(entry.value.as_ref()?).ok()?,
                     is_ended: entry.version < ended,
-                })
+                };
+                Some((entry.version, listed))
             })
             .collect();
-        listed.sort_by_key(|listed| (std::cmp::Reverse(listed.entry.logged_in_at), listed.key));
-        listed
+        // Not by the time of the login: by the clock of a node that is behind, the login that is
+        // just being registered would be the oldest. Its version is larger than all that it has
+        // seen.
+        listed.sort_by_key(|(version, listed)| (Reverse(*version), listed.key));
+        listed.into_iter().map(|(_, listed)| listed).collect()
     }
 
     /// Sessions in an index that were ended before their entries arrived here.

@@ -1,13 +1,14 @@
 //! Sessions after their response was sent.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{StatusCode, Uri};
 use axum::routing::get;
 use distributable::{
     MemoryStore, Persistence, Session, SessionError, SessionErrorKind, SessionLayer,
@@ -16,6 +17,7 @@ use futures_util::{FutureExt, stream};
 use http_body_util::BodyExt;
 use tokio::time::{advance, timeout};
 use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use super::support::*;
 
@@ -447,4 +449,118 @@ async fn losing_changes_of_a_detached_handle_is_logged() {
         drop(clone);
         assert_eq!(log.text().contains("unsaved"), warns);
     }
+}
+
+/// How a request ends without a response that carries its session's new id.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Silence {
+    CommitFails,
+    CommitPanics,
+    Cancellation,
+}
+
+/// A handler stages a rotation or a login and hands a detached handle to a task. No response
+/// carries the new id: the commit fails, or the request is canceled. Then the task saves.
+#[tokio::test]
+async fn a_detached_handle_stores_no_rotation_that_no_response_has_announced() {
+    let paths = ["/rotation", "/user"];
+    let ways = [
+        Silence::CommitFails,
+        Silence::CommitPanics,
+        Silence::Cancellation,
+    ];
+    for (path, way) in paths
+        .into_iter()
+        .flat_map(|path| ways.map(|way| (path, way)))
+    {
+        let store = Spy::new();
+        let shelf = Shelf::default();
+        let keep = shelf.clone();
+        let handler = async move |session: Session, uri: Uri| -> Result<(), SessionError> {
+            session.insert("b", "1")?;
+            match uri.path() {
+                "/rotation" => session.cycle_id()?,
+                _ => session.log_in("ada")?,
+            }
+            *keep.lock().unwrap() = Some(session.detached());
+            if way == Silence::Cancellation {
+                pending::<()>().await;
+            }
+            Ok(())
+        };
+        let own = Router::new().route(path, get(handler));
+        let app = own.layer(layer(&store)).layer(CatchPanicLayer::new());
+        let others = self::app(&store);
+        let mut browser = Browser::new();
+        browser.get(&others, "/set?k=a&v=1").await.ok();
+        if way == Silence::Cancellation {
+            let request = app.clone().oneshot(browser.request(path));
+            assert!(request.now_or_never().is_none());
+        } else {
+            store.break_only(
+                "commit",
+                match way {
+                    Silence::CommitPanics => || panic!("a store's bug"),
+                    _ => down,
+                },
+            );
+            let reply = browser.get(&app, path).await;
+            assert!(reply.status.is_server_error());
+            reply.assert_no_cookie();
+            store.repair();
+        }
+        let session = shelf.lock().unwrap().take().unwrap();
+        if way != Silence::CommitPanics {
+            assert_eq!(session.user(), None, "{path} {way:?}");
+        }
+        session.insert("c", "1").unwrap();
+        session.save().await.unwrap();
+        assert_eq!(session.user(), None, "{path} {way:?}");
+        session.update("n", |_: Option<u8>| 1).await.unwrap();
+        for name in ["a", "b", "c"] {
+            let reply = browser.get(&others, &format!("/get?k={name}")).await.ok();
+            assert_eq!(reply.body, "1", "{path} {way:?}");
+        }
+        assert_eq!(browser.get(&others, "/user").await.ok().body, "");
+    }
+}
+
+/// As before, with a clone that is not detached.
+#[tokio::test]
+async fn a_kept_clone_stores_no_rotation_that_no_response_has_announced() {
+    let store = Spy::new();
+    let shelf = Shelf::default();
+    let keep = shelf.clone();
+    let handler = async move |session: Session| -> Result<(), SessionError> {
+        session.log_in("ada")?;
+        *keep.lock().unwrap() = Some(session);
+        Ok(())
+    };
+    let app = routes().route("/keep", get(handler)).layer(layer(&store));
+    let mut browser = Browser::new();
+    browser.get(&app, "/set?k=a&v=1").await.ok();
+    store.break_only("commit", down);
+    browser.get(&app, "/keep").await.assert_no_cookie();
+    store.repair();
+    let session = shelf.lock().unwrap().take().unwrap();
+    session.save().await.unwrap();
+    assert_eq!(browser.get(&app, "/get?k=a").await.ok().body, "1");
+}
+
+#[tokio::test]
+async fn a_detached_handle_keeps_the_session_when_its_user_logs_in_again() {
+    let store = Spy::new();
+    let (app, shelf) = keeping(&store);
+    let mut browser = Browser::new();
+    browser.get(&app, "/login?uid=ada").await.ok();
+    browser.get(&app, "/detach").await.ok();
+    let session = shelf.lock().unwrap().take().unwrap();
+    browser.get(&app, "/login?uid=ada").await.ok();
+    session.insert("progress", "done").unwrap();
+    session.save().await.unwrap();
+    let reply = browser.get(&app, "/get?k=progress").await.ok();
+    assert_eq!(reply.body, "done");
+    browser.get(&app, "/login?uid=bob").await.ok();
+    let lost = session.reload().await.unwrap_err();
+    assert_eq!(lost.kind(), SessionErrorKind::Superseded);
 }

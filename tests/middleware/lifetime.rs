@@ -584,3 +584,45 @@ async fn touching_never_brings_a_session_back() {
     assert_eq!(store.sessions(), 0);
     assert_eq!(browser.get(&app, "/info").await.ok().body, "false");
 }
+
+/// The session was created with 30 minutes, the layer has 10 minutes now, and a handler sets the 30
+/// minutes for this session.
+#[tokio::test(start_paused = true)]
+async fn an_idle_timeout_that_is_set_precedes_the_layers_also_if_the_session_was_created_with_it() {
+    for secs in [1_799, 1_800] {
+        let store = Spy::new();
+        let before = routes().layer(layer(&store).with_idle_timeout(Some(1_800 * SECOND)));
+        let after = routes().layer(layer(&store).with_idle_timeout(Some(600 * SECOND)));
+        let mut browser = Browser::new();
+        browser.get(&before, "/set?k=a&v=1").await.ok();
+        let reply = browser.get(&after, &format!("/ttl?s={secs}")).await.ok();
+        assert_eq!(reply.body, format!("Some({secs}s)"));
+        advance(900 * SECOND).await;
+        let reply = browser.get(&after, "/get?k=a").await.ok();
+        assert_eq!(reply.body, "1", "{secs} s");
+    }
+}
+
+/// The request that creates a session stores a second change in it. Its client keeps no cookies.
+#[tokio::test(start_paused = true)]
+async fn further_commits_of_the_request_that_creates_a_session_leave_the_initial_timeout() {
+    let handler = async |session: Session| -> Result<(), SessionError> {
+        let add = |n: Option<u64>| n.unwrap_or(0) + 1;
+        session.update("visits", add).await?;
+        session.update("visits", add).await?;
+        session.insert("seen", "yes")
+    };
+    let store = Spy::new();
+    let layer = layer(&store).with_initial_idle_timeout(60 * SECOND);
+    let app = routes().route("/landing", get(handler)).layer(layer);
+    let mut crawler = Browser::new();
+    crawler.get(&app, "/landing").await.ok();
+    advance(120 * SECOND).await;
+    assert_eq!(crawler.get(&app, "/get?k=seen").await.ok().body, "");
+    // A browser that returns has the layer's timeout from then on.
+    let mut browser = Browser::new();
+    browser.get(&app, "/landing").await.ok();
+    browser.get(&app, "/landing").await.ok();
+    advance(120 * SECOND).await;
+    assert_eq!(browser.get(&app, "/get?k=seen").await.ok().body, "yes");
+}

@@ -1,9 +1,11 @@
 //! "Remember me": how long the browser keeps the cookie.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Path;
+use axum::http::StatusCode;
 use axum::routing::get;
 use distributable::{Peek, Persistence, Session, SessionCookie, SessionError, SessionLayer};
 use tokio::time::advance;
@@ -238,4 +240,28 @@ async fn the_layers_age_goes_for_sessions_that_say_nothing() {
     assert_eq!(age(&browser.get(&app, "/rotate").await.ok()), None);
     browser.get(&app, "/logout").await.ok();
     assert_eq!(store.sessions(), 0);
+}
+
+/// The cookie is to be sent again, and the commit of the request fails. A detached handle saves.
+#[tokio::test(start_paused = true)]
+async fn a_cookie_that_a_failed_response_did_not_carry_is_sent_with_the_next_one() {
+    let store = Spy::new();
+    let shelf = Arc::new(Mutex::new(None));
+    let keep = shelf.clone();
+    let handler = async move |session: Session| *keep.lock().unwrap() = Some(session.detached());
+    let own = Router::new().route("/keep", get(handler));
+    let app = with(patient(&store)).merge(own.layer(patient(&store)));
+    let mut browser = Browser::new();
+    let month = 30 * 86400;
+    browser.get(&app, &format!("/login/{month}")).await.ok();
+    advance(2 * DAY).await;
+    store.break_only("commit", down);
+    let reply = browser.get(&app, "/keep").await;
+    assert_eq!(reply.status, StatusCode::SERVICE_UNAVAILABLE);
+    store.repair();
+    let session = shelf.lock().unwrap().take().unwrap();
+    session.insert("a", "1").unwrap();
+    session.save().await.unwrap();
+    let reply = browser.get(&app, "/get?k=a").await.ok();
+    assert_eq!((reply.body.as_str(), age(&reply)), ("1", sent(month)));
 }

@@ -27,6 +27,20 @@ impl RequestSession {
             // A handle does not write to a session that belongs to another user now.
             self.current().await?;
         }
+        let stored = self.commit_staged(update, last).await;
+        if last && !matches!(stored, Ok(true)) {
+            // While the lock is held: a handle may be about to save.
+            self.state().keep_id();
+        }
+        stored
+    }
+
+    /// Stores the staged changes in one or more batches, with `update` on top.
+    async fn commit_staged(
+        &self,
+        update: Option<AttributeUpdate>,
+        last: bool,
+    ) -> Result<bool, SessionError> {
         while self.state().has_guards() {
             if !self.commit_batch(None, last).await? {
                 return Ok(false);

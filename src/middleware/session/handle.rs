@@ -59,10 +59,11 @@ use crate::session::{AttributeName, AttributeOf, Storable, Value, codec, is_rese
 ///
 /// Another request may call [`cycle_id`](Self::cycle_id) or [`log_in`](Self::log_in) while this one
 /// runs. The writes of this request are stored in the session, because its id was valid when the
-/// session was loaded. Its response sets no cookie. After a login, the next call that stores or
-/// reloads something takes the session away from this request
+/// session was loaded. Its response sets no cookie. After a login of another user, the next call
+/// that stores or reloads something takes the session away from this request
 /// ([`Superseded`](SessionErrorKind::Superseded)): data that the user's requests store is not shown
-/// to it.
+/// to it. If the same user has logged in again, this request is one of that user's and keeps the
+/// session.
 #[derive(Clone)]
 pub struct Session {
     pub(super) request: Arc<RequestSession>,
@@ -193,10 +194,11 @@ impl Session {
     /// Returns a handle for work that continues after the response: a stream, a WebSocket, a task.
     ///
     /// It refers to the session and not to the id: it stays valid when another request changes the
-    /// id with [`cycle_id`](Self::cycle_id). If another request has [logged in](Self::log_in) a
-    /// user since, the handle loses the session and returns
+    /// id with [`cycle_id`](Self::cycle_id), or when its user [logs in](Self::log_in) again. If
+    /// another request has logged in another user since, the handle loses the session and returns
     /// [`Superseded`](crate::SessionErrorKind::Superseded), because it may have been opened with an
-    /// id that was planted before.
+    /// id that was planted before. To end every handle of a user, end the session with
+    /// [`log_out`](Self::log_out) or [`end_user`](crate::SessionStore::end_user).
     ///
     /// Its writes after the response are kept until [`save`](Self::save) is called, any number of
     /// times, on it or on one of its clones; [`update`](Self::update) saves by itself. Writes that

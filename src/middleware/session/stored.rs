@@ -73,8 +73,9 @@ impl Session {
     /// # Errors
     ///
     /// Fails if the session has ended or expired ([`Invalidated`](SessionErrorKind::Invalidated)),
-    /// if another request has logged in a user ([`Superseded`](SessionErrorKind::Superseded)), if
-    /// there is no stored session, and if the store fails.
+    /// if another request has logged in another user
+    /// ([`Superseded`](SessionErrorKind::Superseded)), if there is no stored session, and if the
+    /// store fails.
     ///
     /// # Cancel safety
     ///

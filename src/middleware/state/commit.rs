@@ -38,64 +38,7 @@ pub(crate) struct AttributeUpdate {
     pub(crate) after: Option<Version>,
 }
 
-/// The work that is left when the handler has returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OnResponse {
-    /// The session was never extracted: the response does not depend on it.
-    Unused,
-    /// None.
-    Clean,
-    /// The cookie is to be sent again, if it still has the session's id.
-    Confirm,
-    Commit,
-}
-
 impl SessionState {
-    /// Closes the session to writes that the response could not carry, and returns the work that is
-    /// left for it.
-    pub(crate) fn close(&mut self) -> OnResponse {
-        self.closed = true;
-        if !self.extracted {
-            OnResponse::Unused
-        } else if self.is_pending()
-            // A `save` whose handler was cut off continues. A response that does not wait for it
-            // would lack the cookie of the session that it creates.
-            || self.in_flight.is_some()
-            || self.dropped
-            || self.guards.failure.is_some()
-        {
-            OnResponse::Commit
-        } else if self.sends_cookie_again() {
-            OnResponse::Confirm
-        } else {
-            OnResponse::Clean
-        }
-    }
-
-    /// Returns `true` if the session is stored under the id that the browser has presented.
-    fn has_clients_id(&self) -> bool {
-        let stored = self.stored.as_ref();
-        stored.is_some_and(|stored| self.client == Some(stored.id))
-    }
-
-    /// Returns `true` if the browser is to receive a cookie with the id that it has presented.
-    pub(crate) fn sends_cookie_again(&self) -> bool {
-        self.stale_cookie && self.has_clients_id()
-    }
-
-    /// Closes the session to writes: there will be no response.
-    pub(crate) const fn abandon(&mut self) {
-        self.closed = true;
-        self.abandoned = true;
-    }
-
-    /// Drops the staged changes, because the response decides against storing them.
-    pub(crate) fn discard(&mut self) {
-        self.drop_changes();
-        self.dropped = false;
-        self.id = self.stored.as_ref().map(|stored| stored.id);
-    }
-
     /// Returns `true` if there is something to commit.
     pub(crate) fn is_pending(&self) -> bool {
         if self.stored.is_some() {
@@ -134,6 +77,12 @@ impl SessionState {
     ) -> Result<Option<Batch>, SessionError> {
         // A commit that panicked has left its batch here.
         self.rollback();
+        if last {
+            // No other commit begins before this one has ended, even by a panic.
+            self.keeps_id = true;
+        } else if self.keeps_id {
+            self.drop_rotation();
+        }
         self.check_known()?;
         if let Some(failure) = self.guards.failure.take() {
             return Err(failure);
@@ -184,6 +133,9 @@ impl SessionState {
         if let Some(guard) = &guard {
             guard.apply(base.as_deref(), &mut changes);
         }
+        if self.is_first_visit(last) && changes.idle_timeout().is_none() {
+            changes.without_access();
+        }
         self.guards.batch = guard;
         Ok(Some(Batch {
             id,
@@ -195,6 +147,16 @@ impl SessionState {
             }),
             former_user: self.user,
         }))
+    }
+
+    /// Returns `true` for a commit by the request that has created the session, whose browser may
+    /// never return the cookie: an access would end the initial idle timeout. After the response,
+    /// only a handle commits that uses the session for longer.
+    fn is_first_visit(&self, last: bool) -> bool {
+        let has_initial = |record: &Record| {
+            !record.has_returned() && record.idle_timeout_for(false) != record.idle_timeout()
+        };
+        !self.returned && (last || !self.closed) && self.record().is_some_and(has_initial)
     }
 
     /// Stages how long the browser is to keep the cookie, if that is set or is not the default.
@@ -366,7 +328,7 @@ impl SessionState {
         self.drop_changes();
     }
 
-    fn drop_changes(&mut self) {
+    pub(super) fn drop_changes(&mut self) {
         self.in_flight = None;
         self.staged = Changes::default();
         self.guards.clear();

@@ -5,6 +5,7 @@
 //! else that a request can change is kept beside them, each in a field of its own, so that every
 //! order of insert, remove, cycle and invalidate has a defined result.
 
+mod closing;
 mod commit;
 mod guard;
 mod presented_sessions;
@@ -14,7 +15,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(super) use self::commit::{AttributeUpdate, BatchLogin, OnResponse};
+pub(super) use self::closing::OnResponse;
+pub(super) use self::commit::{AttributeUpdate, BatchLogin};
 use self::guard::Guards;
 pub(super) use self::guard::Origin;
 pub(super) use self::presented_sessions::{LoadedSession, PresentedId, PresentedSessions};
@@ -42,6 +44,8 @@ pub(super) struct SessionState {
     closed: bool,
     /// There will be no response.
     abandoned: bool,
+    /// No later commit may stage a new id: there is no response, or its own commit has begun.
+    keeps_id: bool,
     /// Another request has ended the session since it was loaded.
     invalidated: bool,
     /// The browser presented a former id of a session whose id was rotated.

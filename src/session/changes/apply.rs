@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::session::changes::{Changes, Outcome, Rotation};
 use crate::session::{AttributeEntry, Record, Timestamp, Version, WriterId};
@@ -9,12 +10,11 @@ use crate::session::{AttributeEntry, Record, Timestamp, Version, WriterId};
 impl Changes {
     /// Returns `true` if the session already is as these changes would make it.
     pub(crate) fn are_in(&self, record: &Record) -> bool {
-        let idle = record.idle_timeout();
         !self.is_empty()
             && !self.is_create()
             && self.required_version().is_none()
             && self.rotation().is_none()
-            && self.idle_timeout().is_none_or(|wanted| wanted == idle)
+            && self.idle_timeout().is_none_or(|idle| has_set(record, idle))
             && self.writes.iter().all(|(name, _)| self.is_in(name, record))
     }
 
@@ -106,7 +106,7 @@ impl Changes {
             }
         }
         if let Some(idle) = self.idle_timeout()
-            && (self.is_create() || idle != record.idle_timeout())
+            && (self.is_create() || !has_set(&record, idle))
         {
             record.lifetime.idle_timeout = (version, idle.into());
             record.note_latest(version);
@@ -122,4 +122,10 @@ impl Changes {
             value: value.clone(),
         })
     }
+}
+
+/// Returns `true` if this idle timeout was set for the session. One that the session was created
+/// with is not the same, even if it is equal: a layer with a shorter one applies its own.
+fn has_set(record: &Record, idle: Option<Duration>) -> bool {
+    record.has_own_idle_timeout() && record.idle_timeout() == idle
 }

@@ -87,11 +87,17 @@ fn an_expectation_that_no_longer_holds_is_a_conflict() {
 /// W-03.
 #[test]
 fn a_write_that_confirms_is_one_only_after_another_write() {
-    let base = created("a", "1");
+    let new = created("a", "1");
     let mut confirm = Changes::default();
-    confirm.confirm("a".into(), Some(value("1")), base.version("a"));
+    confirm.confirm("a".into(), Some(value("1")), new.version("a"));
     confirm.confirm("b".into(), None, None);
     confirm.set_idle_timeout(Some(HOUR));
+    // The timeout that the session was created with was not set for it.
+    let Outcome::Committed(base) = confirm.apply_as(Some(&new), Some(&new), NOW, 1) else {
+        panic!("not committed")
+    };
+    assert!(base.has_own_idle_timeout() && !new.has_own_idle_timeout());
+    assert_eq!(base.version("a"), new.version("a"));
     let later = NOW.plus(HOUR / 2);
     let outcome = confirm.apply_as(Some(&base), Some(&base), later, 1);
     assert_eq!(outcome, Outcome::Committed(base.clone()));

@@ -36,8 +36,9 @@ pub(crate) async fn has_room(
         for (listed, found) in batch.iter().zip(listed_states(store, user, batch).await?) {
             match found {
                 ListedState::Live(_) => continue,
-                ListedState::Absent => {}
-                ListedState::Expired => gone.push(listed.key),
+                // The list is full. With entries of sessions that are not found, it would be too
+                // long after the login, which would end the oldest sessions.
+                ListedState::Absent | ListedState::Expired => gone.push(listed.key),
                 ListedState::Moved => moved.push(listed.key),
             }
             excess = excess.saturating_sub(1);

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use super::races::Overtaken;
 use super::{HOUR, keys, log_in};
+#[cfg(feature = "testing")]
+use crate::clock::Shift;
 use crate::session::{Changes, Login, Outcome, UserKey};
 use crate::store::users::excess::OLDEST_MAX;
 use crate::store::users::{NewLogin, has_room, register};
@@ -100,4 +102,49 @@ async fn ten_thousand_logins_of_one_user_leave_as_many_sessions_as_the_limit() {
     assert!(bytes < 100_000, "{bytes} bytes");
     assert_eq!(store.end_user("ada").await.expect("the store answers"), MAX);
     assert_eq!(store.status().sessions, 0);
+}
+
+/// Ada logs in on a node, and then on one whose clock is behind.
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn the_login_of_a_node_whose_clock_is_behind_is_not_the_oldest() {
+    let store = MemoryStore::new();
+    let ahead = Shift::of_runtime().expect("a runtime");
+    ahead.advance(HOUR / 4);
+    let former = log_in(&store, "ada", 1).await;
+    drop(ahead);
+    let latest = log_in(&store, "ada", 1).await;
+    let found = store.peek(&latest).await.expect("the store answers");
+    assert!(found.is_some(), "the login that was just answered is gone");
+    assert_eq!(keys(&store, "ada").await, [latest]);
+    let found = store.peek(&former).await.expect("the store answers");
+    assert!(found.is_none(), "the former one lives");
+}
+
+#[tokio::test]
+async fn of_logins_in_one_millisecond_the_last_one_stays() {
+    let store = MemoryStore::new();
+    for _ in 0..200 {
+        let latest = log_in(&store, "ada", 1).await;
+        assert_eq!(keys(&store, "ada").await, [latest]);
+    }
+}
+
+/// The layer refuses logins beyond the limit. One of the later sessions has ended by itself.
+#[tokio::test]
+async fn a_login_for_which_there_is_room_deletes_no_live_session() {
+    const MAX: usize = 100;
+    let store = MemoryStore::new();
+    let mut all = Vec::new();
+    for _ in 0..MAX {
+        all.push(log_in(&store, "ada", MAX).await);
+    }
+    let ended = all.remove(MAX - 2);
+    store.delete(&ended).await.expect("the store answers");
+    let ada = UserKey::of("ada");
+    let next = store.new_id().key();
+    assert_eq!(has_room(&store, &ada, &next, MAX).await.ok(), Some(true));
+    all.push(log_in(&store, "ada", MAX).await);
+    all.reverse();
+    assert_eq!(keys(&store, "ada").await, all);
 }
