@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use distributable::RedisStore;
 use distributable::session::Loaded;
 use distributable::testing::conformance;
-use distributable::{Root, SessionStore};
+use distributable::{Root, Scope, SessionStore};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::common::eventually;
 use crate::common::redis::Server;
+use crate::events::{listen, next};
 use crate::front::{Answer, Front};
 use crate::support::{SECRET, builder, create};
 
@@ -102,4 +103,19 @@ fn slots_that_move_between_two_runtimes_are_found() {
     drop(old);
     let (key, _) = run(create(&store, "a", "1"));
     assert!(run(is_live(&store, &key)));
+}
+
+/// The tasks that receive events end with the runtime of the first subscriber.
+#[test]
+fn a_subscriber_in_a_later_runtime_receives_the_events_of_other_nodes() {
+    let server = Server::start(&[]);
+    let store = builder(server.url()).build().unwrap();
+    let other = builder(server.url()).build().unwrap();
+    for _ in 0..2 {
+        run(async {
+            let mut events = listen(&store, Scope::Cluster).await;
+            let (key, _) = create(&other, "a", "1").await;
+            assert_eq!(next(&mut events).await.key, key);
+        });
+    }
 }

@@ -1,9 +1,9 @@
 //! The task that reports expired sessions.
 
 use std::sync::Weak;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use tokio::sync::OwnedMutexGuard;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -18,19 +18,20 @@ use crate::store::redis::script::Script;
 use crate::store::redis::{RedisShared, commit, record};
 
 /// Checks the sessions whose time has come, until there are no subscribers or the store is dropped.
-pub(super) async fn keep_checking(shared: Weak<RedisShared>) {
+pub(super) async fn keep_checking(shared: Weak<RedisShared>, mut turn: OwnedMutexGuard<()>) {
     loop {
         sleep(EXPIRY_CHECK_EVERY).await;
         let Some(shared) = shared.upgrade() else {
             return;
         };
         if !shared.events.bus.is_wanted() {
-            shared.events.checking.store(false, Relaxed);
+            drop(turn);
             // A subscriber that came in between has seen that there is a task.
-            if !shared.events.bus.is_wanted() || shared.events.checking.swap(true, Relaxed) {
+            let Some(again) = shared.events.again(&shared.events.checking) else {
                 shared.events.watched.clear();
                 return;
-            }
+            };
+            turn = again;
         }
         loop {
             let due = shared.events.watched.due(clock::now(), CHECKS_AT_ONCE);

@@ -23,12 +23,12 @@ mod subscription;
 mod watched;
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::sync::watch;
+use tokio::sync::{OwnedMutexGuard, watch};
 
 use crate::clock;
 use crate::events::{EventBus, SessionEvents};
@@ -43,6 +43,9 @@ use watched::{ExpiryWatch, KnownSession};
 
 pub(super) use message::{NODE_NAME_MAX, reason_number};
 
+/// Locked by a task while it runs. It is free again when the task ends, with its runtime too.
+type TaskLock = Arc<tokio::sync::Mutex<()>>;
+
 /// The events of a store: what it publishes, and its subscribers.
 #[derive(Debug)]
 pub(super) struct Events {
@@ -53,10 +56,10 @@ pub(super) struct Events {
     application: Vec<u8>,
     watched: ExpiryWatch,
     recent: Mutex<Recent>,
-    /// Set while a task keeps the subscriptions.
-    subscribing: AtomicBool,
-    /// Set while a task checks for expired sessions.
-    checking: AtomicBool,
+    /// Of the task that keeps the subscriptions.
+    subscribing: TaskLock,
+    /// Of the task that checks for expired sessions.
+    checking: TaskLock,
     /// `true` while every server is subscribed to.
     complete: watch::Sender<bool>,
     /// Set once it has been logged that a server does not report expired keys.
@@ -77,8 +80,8 @@ impl Events {
             application: config.application.clone().unwrap_or_default().into(),
             watched: ExpiryWatch::default(),
             recent: Mutex::default(),
-            subscribing: AtomicBool::new(false),
-            checking: AtomicBool::new(false),
+            subscribing: Arc::default(),
+            checking: Arc::default(),
             complete: watch::Sender::new(false),
             silent: AtomicBool::new(false),
         }
@@ -144,6 +147,13 @@ impl Events {
         }
     }
 
+    /// Returns the right to run a task again, if there are subscribers and no other task.
+    fn again(&self, lock: &TaskLock) -> Option<OwnedMutexGuard<()>> {
+        // In this order: a subscriber that comes after the first look finds the lock free.
+        let wanted = self.bus.is_wanted().then(|| lock.clone());
+        wanted?.try_lock_owned().ok()
+    }
+
     /// Announces that events were lost, their number unknown.
     fn interrupted(&self) {
         self.bus.interrupted();
@@ -157,14 +167,19 @@ impl RedisShared {
         scope: Scope,
     ) -> Result<SessionEvents, tokio::runtime::TryCurrentError> {
         let runtime = tokio::runtime::Handle::try_current()?;
+        let has_others = self.events.bus.is_wanted();
         let confirmed = self.events.complete.subscribe();
         let events = self.events.bus.subscribe_until(scope, confirmed);
-        if !self.events.subscribing.swap(true, Relaxed) {
+        if let Ok(turn) = self.events.subscribing.clone().try_lock_owned() {
             self.events.complete.send_replace(false);
-            runtime.spawn(subscription::keep_subscribed(Arc::downgrade(self)));
+            if has_others {
+                // Their task has ended with its runtime.
+                self.events.interrupted();
+            }
+            runtime.spawn(subscription::keep_subscribed(Arc::downgrade(self), turn));
         }
-        if !self.events.checking.swap(true, Relaxed) {
-            runtime.spawn(expiry::keep_checking(Arc::downgrade(self)));
+        if let Ok(turn) = self.events.checking.clone().try_lock_owned() {
+            runtime.spawn(expiry::keep_checking(Arc::downgrade(self), turn));
         }
         Ok(events)
     }

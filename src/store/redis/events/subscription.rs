@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::Value;
 use redis::aio::MultiplexedConnection;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 use tokio::task::{self, JoinHandle};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -25,7 +25,7 @@ use crate::store::redis::url::{Address, Deployment};
 
 /// Keeps a subscription to each server that owns slots, until there are no subscribers or the store
 /// is dropped.
-pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
+pub(super) async fn keep_subscribed(shared: Weak<RedisShared>, mut turn: OwnedMutexGuard<()>) {
     let mut servers: HashMap<Address, EventSubscription> = HashMap::new();
     let mut was_complete = false;
     loop {
@@ -34,12 +34,13 @@ pub(super) async fn keep_subscribed(shared: Weak<RedisShared>) {
         };
         let events = &shared.events;
         if !events.bus.is_wanted() {
-            events.subscribing.store(false, Relaxed);
+            drop(turn);
             // A subscriber that came in between has seen that there is a task.
-            if !events.bus.is_wanted() || events.subscribing.swap(true, Relaxed) {
+            let Some(again) = events.again(&events.subscribing) else {
                 events.complete.send_replace(false);
                 return;
-            }
+            };
+            turn = again;
         }
         match wanted(&shared).await {
             Ok(wanted) => {
