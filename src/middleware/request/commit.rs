@@ -29,7 +29,8 @@ impl RequestSession {
         }
         let stored = self.commit_staged(update, last).await;
         if last && !matches!(stored, Ok(true)) {
-            // While the lock is held: a handle may be about to save.
+            // While the lock is held: a handle that waits for it could otherwise store a new id
+            // that no response carries.
             self.state().keep_id();
         }
         stored

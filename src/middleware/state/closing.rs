@@ -1,5 +1,6 @@
-//! Closing: the end of what a response can carry.
+//! Closing a session: what the response still has to do.
 
+use crate::error::SessionErrorKind;
 use crate::middleware::cookie::persistence;
 use crate::middleware::state::SessionState;
 
@@ -64,13 +65,19 @@ impl SessionState {
         }
     }
 
-    /// Drops a staged rotation or login, and a new age of the cookie. Stored later, they would
-    /// leave the browser with an id that is not valid, or count a cookie as sent.
+    /// Drops a staged rotation or login with all changes, and a new age of the cookie. Stored
+    /// later, they would leave the browser with an id that is not valid, or count a cookie as sent.
     pub(super) fn drop_rotation(&mut self) {
         let Some(stored) = &self.stored else { return };
-        self.id = Some(stored.id);
-        self.login = None;
-        self.label = None;
+        let id = stored.id;
+        if self.rotates().is_some() || self.login.is_some() {
+            // What a login writes must not be readable with the id from before it, which may be
+            // planted.
+            self.drop_changes();
+            self.guards.losses += 1;
+            self.guards.failure = Some(SessionErrorKind::TooLate.into());
+        }
+        self.id = Some(id);
         self.persistence = None;
         self.staged.unset(persistence::NAME);
         self.size = None;
