@@ -43,7 +43,7 @@ use watched::{ExpiryWatch, KnownSession};
 
 pub(super) use message::{NODE_NAME_MAX, reason_number};
 
-/// Locked by a task while it runs. It is free again when the task ends, with its runtime too.
+/// Held by a background task while it runs; released even if the task ends with its runtime.
 type TaskLock = Arc<tokio::sync::Mutex<()>>;
 
 /// The events of a store: what it publishes, and its subscribers.
@@ -56,9 +56,9 @@ pub(super) struct Events {
     application: Vec<u8>,
     watched: ExpiryWatch,
     recent: Mutex<Recent>,
-    /// Of the task that keeps the subscriptions.
+    /// The lock of the task that keeps the subscriptions.
     subscribing: TaskLock,
-    /// Of the task that checks for expired sessions.
+    /// The lock of the task that checks for expired sessions.
     checking: TaskLock,
     /// `true` while every server is subscribed to.
     complete: watch::Sender<bool>,
@@ -172,11 +172,10 @@ impl RedisShared {
         let events = self.events.bus.subscribe_until(scope, confirmed);
         if let Ok(turn) = self.events.subscribing.clone().try_lock_owned() {
             self.events.complete.send_replace(false);
-            if has_others {
-                // Their task has ended with its runtime.
-                self.events.interrupted();
-            }
-            runtime.spawn(subscription::keep_subscribed(Arc::downgrade(self), turn));
+            // Subscribers whose task has ended with its runtime: events were lost since.
+            let is_late = has_others;
+            let store = Arc::downgrade(self);
+            runtime.spawn(subscription::keep_subscribed(store, turn, is_late));
         }
         if let Ok(turn) = self.events.checking.clone().try_lock_owned() {
             runtime.spawn(expiry::keep_checking(Arc::downgrade(self), turn));

@@ -25,9 +25,15 @@ use crate::store::redis::url::{Address, Deployment};
 
 /// Keeps a subscription to each server that owns slots, until there are no subscribers or the store
 /// is dropped.
-pub(super) async fn keep_subscribed(shared: Weak<RedisShared>, mut turn: OwnedMutexGuard<()>) {
+///
+/// `is_late`: there were subscribers before, who are informed that events may have been lost.
+pub(super) async fn keep_subscribed(
+    shared: Weak<RedisShared>,
+    mut turn: OwnedMutexGuard<()>,
+    is_late: bool,
+) {
     let mut servers: HashMap<Address, EventSubscription> = HashMap::new();
-    let mut was_complete = false;
+    let mut was_complete = is_late;
     loop {
         let Some(shared) = shared.upgrade() else {
             return;
@@ -71,7 +77,8 @@ pub(super) async fn keep_subscribed(shared: Weak<RedisShared>, mut turn: OwnedMu
             shared.router.topology.mark_stale();
         }
         drop(shared);
-        // Without a handle: a store whose other handles are dropped ends.
+        // No handle is held while sleeping: it would keep a store alive whose other handles are
+        // dropped.
         sleep(if was_complete {
             CHECK_EVERY
         } else {
@@ -155,7 +162,7 @@ impl Subscriber {
             };
             match opened {
                 Ok(connection) => {
-                    // Not before: events are lost until the subscription is made.
+                    // Reported only now: events are lost until the subscription is in place.
                     if is_late {
                         shared.events.interrupted();
                     }
