@@ -92,12 +92,7 @@ impl SentinelAnswers {
             });
         }
         if candidates.len() == 1 {
-            // They agree: from here on their epochs are compared again. Those of sentinels that
-            // cannot be asked may be from before a restart of the count, and are not.
-            let restarts = current.iter().map(|number| self.0[*number].restarts).max();
-            for number in &current {
-                self.0[*number].restarts = restarts.unwrap_or_default();
-            }
+            self.agree();
         }
         let by_epoch = self.count_together(&current);
         candidates.sort_by_key(|candidate| {
@@ -114,15 +109,34 @@ impl SentinelAnswers {
         addresses.collect()
     }
 
+    /// Called when the sentinels whose answers count name one server: from here on their epochs are
+    /// compared again. Those of sentinels that cannot be asked may be from before a restart of the
+    /// count, and are not.
+    pub(super) fn agree(&mut self) {
+        let current = self.current();
+        let restarts = current.iter().map(|number| self.0[*number].restarts).max();
+        for number in current {
+            self.0[number].restarts = restarts.unwrap_or_default();
+        }
+    }
+
     /// The numbers of the sentinels whose answers count. An answer from before an election that a
     /// sentinel without an answer has already named does not: that server was replaced, although it
     /// may not know it yet.
     fn current(&self) -> Vec<usize> {
+        let answered = || self.0.iter().filter(|state| state.named.is_some());
+        let is_before = |state: &SentinelState, other: &SentinelState| {
+            state.restarts == other.restarts && state.epoch < other.epoch
+        };
+        // An election that a majority does not know has failed: the sentinel that named it is lost.
+        let counts = |other: &&SentinelState| {
+            let behind = answered().filter(|state| is_before(state, other));
+            other.named.is_none() && 2 * behind.count() <= self.0.len()
+        };
+        let withdrawn: Vec<_> = self.0.iter().filter(counts).collect();
         let is_current = |(_, state): &(usize, &SentinelState)| {
-            let mut withdrawn = self.0.iter().filter(|other| other.named.is_none());
-            state.named.is_some()
-                && withdrawn
-                    .all(|other| other.restarts != state.restarts || other.epoch <= state.epoch)
+            let mut later = withdrawn.iter();
+            state.named.is_some() && !later.any(|other| is_before(state, other))
         };
         let current = self.0.iter().enumerate().filter(is_current);
         current.map(|(number, _)| number).collect()
@@ -222,6 +236,37 @@ mod tests {
         // It has been repaired.
         answers.record(0, named(0, "old"));
         assert_eq!(ranking(&mut answers, "newer"), ["old"]);
+    }
+
+    /// the count of one sentinel has restarted, without a disagreement, before the election.
+    #[test]
+    fn a_sentinel_that_was_repaired_while_all_agreed_does_not_name_a_replaced_primary() {
+        let mut answers = SentinelAnswers::new(3);
+        for sentinel in 0..3 {
+            answers.record(sentinel, named(7, "old"));
+        }
+        answers.record(0, named(0, "old"));
+        answers.record(0, named(7, "old"));
+        answers.agree();
+        for sentinel in [1, 2] {
+            answers.record(sentinel, named(8, "new"));
+        }
+        assert_eq!(ranking(&mut answers, "old"), ["new", "old"]);
+        answers.withdraw(1);
+        answers.withdraw(2);
+        assert!(ranking(&mut answers, "new").is_empty());
+    }
+
+    /// one sentinel alone has named an election, and is lost with the new primary.
+    #[test]
+    fn one_lost_sentinel_does_not_outvote_the_majority() {
+        let mut answers = SentinelAnswers::new(3);
+        for sentinel in 0..3 {
+            answers.record(sentinel, named(7, "old"));
+        }
+        answers.record(2, named(8, "new"));
+        answers.withdraw(2);
+        assert_eq!(ranking(&mut answers, "new"), ["old"]);
     }
 
     ///

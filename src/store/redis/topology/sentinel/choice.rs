@@ -29,6 +29,8 @@ pub(super) async fn keep_choosing(shared: Arc<SentinelShared>, mut end: watch::R
             let known = shared.primary.borrow().clone();
             if answers.iter().any(|named| Some(named) != known.as_ref()) {
                 choose(&shared, known.as_ref(), answers, &mut names).await;
+            } else {
+                shared.answers().agree();
             }
         };
         tokio::select! {
