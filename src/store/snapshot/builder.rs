@@ -259,7 +259,7 @@ async fn restore(store: &MemoryStore, loaded: LoadedSnapshot) -> io::Result<Rest
     let mut restored = blocking(move || Ok(memory.restore(entries))).await?;
     let deleted = users::list_again(store, users, &logins);
     let deleted = deleted.await.map_err(io::Error::other)?;
-    restored.sessions -= deleted;
+    restored.sessions = restored.sessions.saturating_sub(deleted);
     restored.refused += deleted;
     Ok(restored)
 }

@@ -99,8 +99,8 @@ struct SnapshotShared {
     config: SnapshotConfig,
     source: Box<dyn SnapshotSource>,
     journal: Journal,
-    /// Of deletions: one that finds no session is not answered before the end of the one that has
-    /// deleted it is on the disk.
+    /// The turns of deletions. One that finds no session waits for the one that has deleted it: if
+    /// it were answered earlier, a crash could restore the session.
     turns: Turns,
     /// Held while a file is written.
     saving: Arc<Mutex<()>>,
@@ -214,10 +214,15 @@ impl<S: SessionStore> SessionStore for SnapshotStore<S> {
     }
 
     async fn delete_because(&self, key: &Root, reason: EndReason) -> Result<bool, StoreError> {
-        let turn = self.shared.turns.wait(key).await;
+        // Without a file, an earlier deletion has nothing to write.
+        let turn = if self.shared.journal.is_active() {
+            Some(self.shared.turns.wait(key).await)
+        } else {
+            None
+        };
         let ended = self.store.delete_because(key, reason).await?;
         if ended {
-            self.note(Some(turn), || vec![Note::ended(*key)]).await?;
+            self.note(turn, || vec![Note::ended(*key)]).await?;
         } else {
             // An earlier call may have deleted it, and failed because its note was not written. No
             // note here: deletions of sessions that never existed do not write to the disk.

@@ -104,6 +104,11 @@ impl Journal {
         noted.await.map_err(io::Error::other)?
     }
 
+    /// Returns `true` while there is a file, or one is being written: changes have to be noted.
+    pub(super) fn is_active(&self) -> bool {
+        self.0.active.load(SeqCst)
+    }
+
     /// Fails if a note could not be written, and a file could undo the change.
     pub(super) async fn expect_intact(&self) -> io::Result<()> {
         if !self.0.active.load(SeqCst) {
