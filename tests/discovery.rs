@@ -181,7 +181,7 @@ async fn without_a_secret_multicast_is_for_one_machine() {
 
 /// Case 57: they do not even connect.
 #[test]
-fn clusters_with_other_secrets_and_names_share_a_group_and_do_not_notice() {
+fn clusters_with_other_secrets_and_names_share_a_group_and_do_not_interfere() {
     undisturbed(1, async || {
         let (multicast, _) = group();
         let nodes = [

@@ -141,8 +141,9 @@ impl Credential {
         } else if self.hash == *hash {
             Presented::Current
         } else if self.rotated_at().is_some_and(is_recent) {
-            // Whatever the other secret is: after two rotations within the minute, a tab with the
-            // first id would get a new session, and its cookie replace that of the login.
+            // Any other secret counts as superseded. After two rotations within the minute, a tab
+            // with the first id would otherwise get a new session, whose cookie would replace that
+            // of the login.
             Presented::Superseded
         } else {
             Presented::Unknown

@@ -435,7 +435,7 @@ fn after_a_kill_the_next_request_is_answered_soon() {
         n1.kill();
         assert_eq!(soon(&mut browser, &n2, "/update")["n"], 6);
         assert_eq!(soon(&mut browser, &n3, "/update")["n"], 7);
-        eventually("the dead node is gone", || {
+        eventually("the failed node is removed", || {
             n2.members() == 2 && n3.members() == 2
         });
     });
@@ -593,7 +593,7 @@ fn with_fewer_copies_than_demanded_writes_are_refused_and_reads_are_not() {
         let mut browser = Browser::new();
         browser.ok(&n1, "/set?k=a&v=1");
         n1.kill();
-        eventually("the dead node is gone", || n2.members() == 1);
+        eventually("the failed node is removed", || n2.members() == 1);
         let refused = browser.get(&n2, "/set?k=a&v=2");
         assert_eq!(refused.status, 503, "{refused:?}");
         assert_eq!(browser.value(&n2, "a").as_deref(), Some("1"));

@@ -80,8 +80,8 @@ fn machines_find_each_other_by_multicast_and_again_after_the_network_was_cut() {
 
 /// N-01. A node at all addresses advertises the one that its peers can reach.
 #[test]
-fn a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer() {
-    if !is_isolated(a_node_at_all_addresses_is_reached_at_the_one_towards_its_peer) {
+fn a_node_at_all_addresses_is_reached_at_the_one_toward_its_peer() {
+    if !is_isolated(a_node_at_all_addresses_is_reached_at_the_one_toward_its_peer) {
         return;
     }
     network(2);

@@ -77,7 +77,7 @@ pub(super) fn look_for_pauses() {
 
 /// The lines of the logs that report a pause which the test has not caused.
 fn pauses(nodes: &[Arc<Record>]) -> Vec<String> {
-    // A node that was restarted has a record for each of its lives.
+    // A node that was restarted has a record for each incarnation.
     let is_disturbed = |address: &str| {
         let mut lives = nodes
             .iter()

@@ -97,7 +97,7 @@ async fn every_node_names_the_same_owner_who_is_the_one_that_drew_the_id() {
 
 /// Case 54: one node after the other crashes, with time to make new copies in between.
 #[test]
-fn a_chain_of_deaths_loses_nothing() {
+fn failures_one_after_another_lose_no_session() {
     undisturbed(1, async || {
         let [one, two, three, four] = cluster_of(FOUR, two()).await;
         let mut keys = Vec::new();
@@ -146,7 +146,7 @@ fn a_silent_rolling_restart_loses_nothing() {
 
 /// 60 (i).
 #[test]
-fn a_node_that_retires_still_serves_and_keeps_nothing_new() {
+fn a_draining_node_still_serves_and_keeps_nothing_new() {
     undisturbed(1, async || {
         let [one, two, three] = cluster_of(["node1", "node2", "node3"], two()).await;
         let old = create(&one, "old").await;

@@ -1,4 +1,4 @@
-//! Tests that measure time, on a machine that may stand still meanwhile.
+//! Tests that measure time, on a machine that may stall meanwhile.
 //!
 //! Where a virtual machine is not given its processors for a second, writes take a second, and
 //! nodes miss each other, whatever the code does. A thread that sleeps for a moment, over and over,
@@ -83,27 +83,27 @@ fn late(test: impl FnOnce()) -> Result<(), Late> {
     })
 }
 
-/// Runs a round, and again while it is late and the machine stood still.
+/// Runs a round, and again while it is late and the machine stalled.
 fn repeated(mut round: impl FnMut() -> (Result<(), Late>, Duration)) {
     for left in (0..ROUNDS_MAX).rev() {
-        let (result, stood_still) = round();
-        println!("the machine stood still for {stood_still:.1?}");
+        let (result, stalled) = round();
+        println!("the machine stalled for {stalled:.1?}");
         let Err(Late(what)) = result else {
             return;
         };
         assert!(
-            stood_still >= DISTURBANCE && left > 0,
-            "{what} (the machine stood still for {stood_still:.1?})"
+            stalled >= DISTURBANCE && left > 0,
+            "{what} (the machine stalled for {stalled:.1?})"
         );
         // Also if the test passes then.
         let _ = writeln!(
             io::stderr(),
-            "repeated, as the machine stood still for {stood_still:.1?}: {what}"
+            "repeated, as the machine stalled for {stalled:.1?}: {what}"
         );
     }
 }
 
-/// Runs `body`; the longest time for which the machine stood still meanwhile.
+/// Runs `body`; the longest time for which the machine stalled meanwhile.
 fn watched<T>(body: impl FnOnce() -> T) -> (T, Duration) {
     let stop = AtomicBool::new(false);
     let watch = || {
@@ -126,13 +126,13 @@ fn watched<T>(body: impl FnOnce() -> T) -> (T, Duration) {
 }
 
 #[test]
-fn only_what_is_late_while_the_machine_stood_still_is_repeated() {
-    let rounds = |test: fn(), stood_still| {
+fn only_what_is_late_while_the_machine_stalled_is_repeated() {
+    let rounds = |test: fn(), stalled| {
         let mut rounds = 0;
         let passed = catch_unwind(AssertUnwindSafe(|| {
             repeated(|| {
                 rounds += 1;
-                (late(test), stood_still)
+                (late(test), stalled)
             });
         }));
         (rounds, passed.is_ok())
@@ -145,24 +145,24 @@ fn only_what_is_late_while_the_machine_stood_still_is_repeated() {
 }
 
 #[test]
-fn a_process_notices_that_it_stood_still() {
-    if !is_isolated(a_process_notices_that_it_stood_still) {
+fn a_process_notices_that_it_stalled() {
+    if !is_isolated(a_process_notices_that_it_stalled) {
         return;
     }
-    let (_, stood_still) = watched(|| {
+    let (_, stalled) = watched(|| {
         let pid = process::id();
         let pause = format!("kill -STOP {pid}; sleep 1; kill -CONT {pid}");
         let paused = Command::new("sh").args(["-c", &pause]).status();
         assert!(paused.expect("there is a shell").success());
     });
-    assert!(stood_still >= DISTURBANCE, "{stood_still:?}");
+    assert!(stalled >= DISTURBANCE, "{stalled:?}");
 }
 
-/// How long the machine must have stood still: more than these tests make a thread wait for a
+/// How long the machine must have stalled: more than these tests make a thread wait for a
 /// processor by themselves, which is up to 70 ms on two processors.
 const DISTURBANCE: Duration = Duration::from_millis(100);
 const NAP: Duration = Duration::from_millis(20);
-/// A machine that stands still in each of them is no place to measure time.
+/// Rounds before a test fails although the machine stalled in each of them.
 const ROUNDS_MAX: usize = 3;
 /// The exit status of a process whose test was late; that of one that panicked is 101.
 const IS_LATE: i32 = 77;

@@ -244,7 +244,8 @@ pub(crate) fn answer_compare(
     cluster: &ClusterView,
     table: &EntryTable,
 ) -> Message {
-    // Of other slots the asker would merge nothing: it would pull them again in each comparison.
+    // Only slots that the asker holds: it does not merge others, and would pull them again in every
+    // comparison.
     let theirs = |slot| cluster.placement.holds(slot, MemberRef::Peer(asker));
     Message::DigestDiff {
         view,

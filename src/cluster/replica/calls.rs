@@ -66,8 +66,8 @@ impl Replica {
 
     /// Returns the live session in this node's table, if this node is a holder.
     pub(crate) fn get_if_holder(&self, now: Timestamp, key: &Root) -> Option<Arc<Record>> {
-        // A former holder keeps its copies until all members are complete, and receives no writes
-        // of them.
+        // A former holder keeps its copies until all members are complete, but receives no writes:
+        // they may be outdated.
         let mine = self.published().placement.is_local(key.slot());
         mine.then(|| self.peek(now, key)).flatten()
     }

@@ -142,8 +142,9 @@ impl ClusterView {
             self.leaving,
             &self.peers,
         ));
-        // Compared were the slots that this node held in the former view. Counted for this one, a
-        // slot that it gets now would look complete, and reads would miss its sessions.
+        // The comparisons so far cover the slots of the former view. If they counted for this one,
+        // a slot that this node has just received would look complete, and reads would miss its
+        // sessions.
         self.done = PeerSet::default();
         self.budget.clear();
         true

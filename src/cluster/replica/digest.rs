@@ -44,7 +44,7 @@ impl Entry {
                 hasher.add(EXPIRED, mark.idle_timeout.0);
                 hasher.add(CREDENTIAL, mark.credential.version());
             }
-            // Without `until`: it is a time on each node's own clock, and slots with tombstones
+            // `until` is left out: it is a time of each node's own clock, and slots with tombstones
             // would differ in every comparison.
             Self::Tombstone { .. } => hasher.add(DEAD, Version::default()),
         }

@@ -36,7 +36,8 @@ pub(crate) enum Input {
         bytes: usize,
         large: bool,
     },
-    /// Part of a large message has reached `node`. Reported at most every 100 ms.
+    /// A credit from `node` has arrived while a large message is in flight to it. Reported at most
+    /// every 100 ms.
     Progress { node: Node },
     /// Part of a large message has arrived from `node`. Reported at most every 100 ms.
     Arriving { node: Node },

@@ -35,11 +35,10 @@ impl Mark {
         Self::needed(&record.credential, record.lifetime.idle_timeout)
     }
 
-    /// Returns the mark that changes leave whose session never arrived; `None` if, as far as they
-    /// show, its earlier states need no protection.
+    /// Returns the mark that changes leave which have taken the place of one; `None` for others.
     pub(crate) fn of_delta(delta: &Delta) -> Option<Self> {
-        let credential = delta.credential.as_ref()?;
-        Self::needed(credential, delta.idle_timeout.unwrap_or_default())
+        // A mark has both. Changes alone do not show that the rest of the session has expired.
+        Self::needed(delta.credential.as_ref()?, delta.idle_timeout?)
     }
 
     fn needed(credential: &Credential, idle_timeout: (Version, Idle)) -> Option<Self> {

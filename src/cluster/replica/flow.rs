@@ -244,8 +244,8 @@ impl Flow {
     pub(crate) fn reset(&mut self, peer: PeerIndex) {
         if let Some(window) = self.windows.get_mut(peer) {
             *window = Window {
-                // Nothing sends these again: the sessions would expire early at the peer, which
-                // then has to ask the other holders.
+                // Until the next comparison, no other message repeats these: the sessions would
+                // expire early at the peer, which then has to ask the other holders.
                 touches: std::mem::take(&mut window.touches),
                 ..Window::default()
             };

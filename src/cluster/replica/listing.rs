@@ -309,6 +309,10 @@ impl Replica {
         others: ListPart,
     ) -> Result<ListPart, StoreErrorKind> {
         let published = self.published();
+        // A node that was just excluded is alone in its view.
+        if !published.ready {
+            return Err(StoreErrorKind::NotReady);
+        }
         if published.uncertain_until > now {
             return Err(StoreErrorKind::Unavailable);
         }

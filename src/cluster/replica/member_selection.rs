@@ -23,7 +23,7 @@ pub(crate) fn select_members(me: &Node, others: Vec<Node>) -> Result<Vec<Node>, 
     if let Some(elder) = eldest.get(&*me.name).filter(|node| **node != me) {
         return Err(Exclusion::Name((*elder).clone()));
     }
-    // Without the doubles: one of them would take the place of a node that can stay.
+    // Duplicates are left out: one of them would take the place of a node that can stay.
     let mut admitted: Vec<_> = eldest.into_values().collect();
     admitted.sort_by_key(|node| age(node));
     admitted.truncate(PEERS_MAX + 1);

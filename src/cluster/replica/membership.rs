@@ -107,8 +107,8 @@ impl Membership {
         let mut all = self.foca.iter_membership_state();
         let member = all.find(|member| member.id() == node);
         member.is_some_and(|member| {
-            // The number counts: the timer of a suspicion that was refuted must not end a later
-            // one.
+            // The incarnation number is compared as well: the timer of a suspicion that was refuted
+            // must not end a later one.
             member.state() == State::Suspect && member.incarnation() == incarnation
         })
     }

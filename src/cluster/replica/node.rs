@@ -45,8 +45,8 @@ impl Node {
 
     /// Returns the writer id of this incarnation.
     pub(crate) fn writer(&self) -> WriterId {
-        // Of the incarnation: a node whose clock was set back while it was down would otherwise
-        // give a version a second time, to another value.
+        // It depends on the incarnation: a node whose clock was set back while it was down would
+        // otherwise use a version a second time, for another value.
         (self.fingerprint() >> 32) as WriterId
     }
 }

@@ -37,7 +37,7 @@ pub(crate) struct ReplicaStatus {
     pub(crate) oversized: u64,
     /// Writes that some holder has not acknowledged yet.
     pub(crate) unacknowledged: usize,
-    /// Whether the links have taken all events that other members subscribe to.
+    /// Whether no event waits for room on the link to a subscriber.
     pub(crate) reported: bool,
     /// Calls answered with an unknown outcome.
     pub(crate) indeterminate: u64,

@@ -2,7 +2,7 @@
 //!
 //! This node does not know which of these sessions the other members have deleted since. Therefore
 //! they are held back until a member is met that was present then, and imported before this node
-//! compares itself with that member. If the member fails before that is done, they are dropped
+//! compares itself with that member. If the member fails before that is done, they are held back
 //! again. A node that serves alone does not use them, or deleted sessions would come back.
 
 use std::mem;
@@ -41,11 +41,13 @@ pub(crate) struct WithheldSessions {
 /// The state of sessions that were held back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WithheldState {
-    /// There are none, they were imported, or all of the members have restarted.
+    /// There are none, this node has compared them with all members, or all members have restarted.
     #[default]
     Settled,
     /// They wait for a member that has survived.
     Waiting,
+    /// They were imported, and are not compared with all members yet.
+    Comparing,
     /// No such member was met in time.
     Ignored,
 }
@@ -67,7 +69,10 @@ impl WithheldSessions {
     }
 
     pub(crate) const fn state(&self) -> WithheldState {
-        self.state
+        match self.state {
+            WithheldState::Waiting if self.imported.is_some() => WithheldState::Comparing,
+            state => state,
+        }
     }
 
     /// Called when the members have changed, before the view that follows from it is installed.
@@ -92,17 +97,18 @@ impl WithheldSessions {
         };
         let is_back =
             |survivor: &SurvivingMember| members.clone().any(|node| *survivor.name == *node.name);
-        if self.survivors.iter().any(has_later_state) {
-            if self.imported.is_none() && serves {
-                self.due = true;
-            } else if self.imported.is_none() {
+        let is_met = self.survivors.iter().any(has_later_state);
+        self.due = is_met && serves && self.imported.is_none();
+        if is_met {
+            if self.imported.is_none() && !serves {
                 self.import(now, table);
             }
         } else if let Some(keys) = self.imported.take() {
-            // The member has gone before this node could compare itself with it: what it has
-            // deleted stays unknown. What it has written since it was met is kept.
-            table.withdraw(&keys);
-            self.end(WithheldState::Ignored);
+            // The member has failed, or this node was declared down, before the comparison was
+            // complete: which of these sessions were deleted is unknown. One that has changed since
+            // is held back as well: the rest of it may lack a rotation, and the former id would
+            // open it.
+            self.entries = table.withdraw(&keys);
         } else if self.survivors.iter().all(is_back) {
             // All of them have restarted: no member will ever have the later state.
             self.end(WithheldState::Settled);

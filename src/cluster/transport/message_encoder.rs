@@ -62,8 +62,7 @@ impl MessageEncoder {
 
 /// Returns `true` if both are the same write; the sessions in them are not compared.
 fn is_same(one: &Write, other: &Write) -> bool {
-    // `behind` need not be the same: with an earlier one, a receiver remembers more
-    // acknowledgements.
+    // `behind` may differ: an earlier value only makes the receiver keep acknowledgements longer.
     Arc::ptr_eq(&one.entries, &other.entries)
         && one.seq == other.seq
         && one.view == other.view

@@ -84,8 +84,8 @@ impl ReceiveBudget {
 impl BudgetState {
     /// Admits messages from the head of the queue while there is room.
     fn admit(&mut self, limit: usize) {
-        // In order: smaller messages would otherwise take the room that a larger one waits for, for
-        // as long as they come.
+        // Messages are admitted in order. Otherwise a stream of smaller ones could hold up a larger
+        // one without end.
         while let Some(next) = self.waiting.front()
             && (self.used == 0 || self.used.saturating_add(next.bytes) <= limit)
             && let Some(claim) = self.waiting.pop_front()

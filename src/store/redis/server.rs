@@ -155,7 +155,7 @@ async fn keep_connected(
         if let Some(presence) = &options.presence {
             log(&address, presence.fails(&mut outage), &failure);
         }
-        // From the first failure on: with the time of the latest one, every request would wait
+        // The time of the first failure. With that of the latest one, every request would wait
         // again before it fails.
         let since = *down_since.get_or_insert_with(Instant::now);
         state.send_replace(ServerState::Down(since, Arc::new(failure)));

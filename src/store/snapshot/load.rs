@@ -177,7 +177,7 @@ fn apply_journal(notes: &[Note], loaded: &mut LoadedSnapshot) {
 #[derive(Debug, Default)]
 struct LatestState {
     is_ended: bool,
-    /// The last one.
+    /// The latest one.
     credential: Option<Credential>,
     /// All that were set.
     idle_timeouts: Vec<NotedIdleTimeout>,

@@ -88,7 +88,8 @@ impl SnapshotPaths {
     /// Removes a file durably, if it exists.
     pub(super) fn remove(&self, path: &Path) -> io::Result<()> {
         match fs::remove_file(path) {
-            // Also if it does not exist: an earlier removal may not be on the disk.
+            // Synced even if it does not exist: an earlier removal may not be on the disk, and a
+            // crash would restore the file.
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => self.sync_directory(),
         }

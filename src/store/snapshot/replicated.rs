@@ -94,6 +94,7 @@ impl SnapshotSource for ReplicatedStore {
             WithheldState::Waiting => Withheld::Waiting {
                 serves: self.is_ready(),
             },
+            WithheldState::Comparing => Withheld::Waiting { serves: false },
             WithheldState::Ignored => Withheld::Ignored,
             WithheldState::Settled => Withheld::Settled,
         }

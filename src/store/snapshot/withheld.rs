@@ -51,7 +51,7 @@ async fn remove(shared: Arc<SnapshotShared>) {
     let turn = shared.saving.clone().lock_owned().await;
     let removed = spawn_blocking(move || {
         let _turn = turn;
-        // A file that was written since is another one.
+        // If a new file was written since, it must stay.
         if shared.withheld.swap(false, Relaxed) {
             consume(&shared.paths)
         } else {

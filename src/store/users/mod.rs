@@ -94,10 +94,10 @@ pub(crate) async fn register(store: &dyn ErasedStore, login: NewLogin) -> Result
     Err(contended())
 }
 
-/// Adds restored sessions to indexes that lack them: an index may have been saved before them, or
-/// not at all. The login of those in `later` was after the indexes were saved, and after an end in
-/// them. Returns how many sessions were deleted, because there is no room to list them: no end of
-/// the user's sessions would find them.
+/// Adds restored sessions to the indexes that lack them. An index may have been saved before its
+/// sessions, or not at all. Sessions in `later` have logged in after their index was saved, and
+/// after an end in it. Returns the number of sessions that were deleted because there is no room to
+/// list them: `end_user` would not find them.
 #[cfg(all(feature = "snapshot", unix))]
 pub(crate) async fn list_again(
     store: &dyn ErasedStore,

@@ -266,7 +266,7 @@ impl Engine {
                 // itself for a new link or view.
                 self.cluster.send(from, Message::Busy { op });
             }
-            // A comparison always waits.
+            // Comparisons are never refused.
             Deferred::Refused(_) => {}
         }
     }

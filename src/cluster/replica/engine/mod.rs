@@ -163,11 +163,11 @@ impl Engine {
             | Input::Accepted { .. }
             | Input::Refused { .. }
                 if self.quarantined_until.is_some() => {}
-            // For the same reason: an excluded node would join members that have no place for it.
+            // An excluded node would otherwise join members that have no place for it.
             Input::Message { .. } | Input::LinkUp { .. } | Input::Accepted { .. }
                 if self.excluded.is_some() => {}
-            // Buffered while this process was stopped, it would extend sessions that have expired
-            // since.
+            // A message for an earlier incarnation was buffered while this process was stopped. It
+            // would extend sessions that have expired since.
             Input::Message { to, .. } if !self.is_meant(to) => {}
             Input::Message {
                 from,

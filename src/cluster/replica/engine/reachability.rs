@@ -38,8 +38,8 @@ impl Engine {
             .union(self.reads.overdue(now))
             .union(self.lists.overdue(now))
             .union(self.updates.overdue(now, cluster));
-        // Also a member that is not known to be complete or to serve: if that announcement was
-        // lost, sessions that were handed over would stay here.
+        // Includes members that are not known to be complete or to serve: if such an announcement
+        // was lost, sessions that were handed over would stay here.
         let waited_for = cluster.peers.iter().filter(|(index, peer)| {
             !cluster.has_caught_up(*index) || !peer.ready || overdue.contains(*index)
         });

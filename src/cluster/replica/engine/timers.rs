@@ -36,8 +36,8 @@ impl Engine {
         // A node that was paused while joining has not looked for other nodes in that time.
         self.cluster.joining_since = now;
         if !self.cluster.peers().is_empty() && self.cluster.rules.fence() {
-            // Before `rejoin`, which ends serving: only the members of a node that serves are
-            // recorded.
+            // Before `rejoin`, which ends serving: no members would be recorded, and this node
+            // would not wait for them.
             self.readiness.pause(now, &self.cluster);
             let renewed = self.membership.renew();
             self.rejoin(now, renewed);

@@ -91,7 +91,7 @@ impl ClusterView {
                     return;
                 };
                 let version = credential.version();
-                // A write that was sent again: the event was remembered when it first arrived.
+                // The write was sent again: its event was recorded when it first arrived.
                 if before.is_some_and(|before| before.credential.version() >= version) {
                     return;
                 }
@@ -213,7 +213,7 @@ impl ClusterView {
             let happening = event.happening;
             let is_live = || table.peek(self.now, &happening.key).is_some();
             match first {
-                // It has reported everything before it left.
+                // A member that left in order has reported its events.
                 _ if departed => {}
                 // One witness reports it. The others wait for that one, which may fail before it
                 // has done so.

@@ -77,7 +77,8 @@ fn event_key(happening: &Happening) -> Option<EventKey> {
         // One from a node of an earlier version, which does not distinguish them.
         SessionEventKind::Rotated if happening.rotation == 0 => return None,
         SessionEventKind::Rotated => 1,
-        // The reason does not count: a witness that reports in place of a failed node may lack it.
+        // The reason is not part of the key: a witness that reports for a failed node may not have
+        // it, and the event would be delivered twice.
         SessionEventKind::Deleted(_) => 2,
         SessionEventKind::Expired(_) => 3,
     };

@@ -67,20 +67,23 @@ impl EntryTable {
         }
     }
 
-    /// Drops imported sessions that are live. Lists of users stay: they restore no session, and
-    /// may have new entries.
+    /// Removes and returns imported sessions that are live. Lists of users stay: they restore no
+    /// session, and may have new entries.
     #[cfg(all(feature = "snapshot", unix))]
-    pub(crate) fn withdraw(&self, keys: &[Root]) {
+    pub(crate) fn withdraw(&self, keys: &[Root]) -> Vec<KeyedEntry> {
+        let is_session = |entry: &Entry| matches!(entry, Entry::Live(record) if !record.is_index());
+        let mut withdrawn = Vec::new();
         for key in keys {
             let mut slot = self.lock(key.slot());
-            let is_session =
-                |entry: &Entry| matches!(entry, Entry::Live(record) if !record.is_index());
             if slot.entries.get(key).is_some_and(is_session)
                 && let Some(entry) = slot.entries.remove(key)
             {
                 self.uncount(&mut slot, key, &entry);
+                self.watched.changed(key);
+                withdrawn.push(KeyedEntry { key: *key, entry });
             }
         }
+        withdrawn
     }
 
     /// Returns the number of live sessions in the slots for which `asked` returns `true`.

@@ -75,7 +75,8 @@ impl EntryTable {
                     }
                     let mark = match &entry {
                         Entry::Live(record) => Mark::of(record),
-                        // It may have taken the place of a mark.
+                        // It may have replaced a mark. Without a new one, a copy with the former
+                        // credential could open the session again.
                         Entry::Delta(delta) => Mark::of_delta(delta),
                         Entry::Expired(_) | Entry::Tombstone { .. } => None,
                     };

@@ -122,7 +122,7 @@ fn a_partition_does_not_end_when_another_member_fails() {
 
 /// What a member has handed over before it left is not lost.
 #[test]
-fn an_orderly_leave_leaves_no_doubt() {
+fn an_orderly_leave_leaves_no_uncertainty() {
     for is_late in [false, true] {
         let mut lab = ReplicaLab::cluster_with(3, Copies::Count(1.try_into().unwrap()));
         lab.input(2, Input::Drain(true));

@@ -110,7 +110,7 @@ fn a_newcomer_that_lost_its_source_is_in_doubt() {
 
 /// Each of two nodes has served alone while a third one did not answer.
 #[test]
-fn doubt_does_not_end_when_a_node_in_doubt_is_met() {
+fn uncertainty_does_not_end_when_an_uncertain_node_is_met() {
     let mut lab = looking(2, SILENT, |_| ());
     lab.run(Duration::from_secs(12));
     for (one, other) in [(0, 1), (1, 0)] {

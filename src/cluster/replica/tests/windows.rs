@@ -56,8 +56,8 @@ fn fill(flow: &mut Flow) -> usize {
     panic!("the window has no end")
 }
 
-/// Deadlines travel as times left: by the time at which it was queued, a session would live longer
-/// at the receiver.
+/// Deadlines are sent as remaining time. If that counted from when the message was queued, a
+/// session would live longer at the receiver.
 #[test]
 fn the_times_in_a_message_count_from_when_it_is_sent() {
     let mut flow = Flow::new(true);

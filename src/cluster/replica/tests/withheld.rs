@@ -119,7 +119,10 @@ fn a_survivor_that_vanishes_takes_the_sessions_with_it() {
     lab.run(Duration::from_secs(30));
     assert!(lab.replica(0).is_ready());
     assert_eq!((lab.read(0, key(1)), lab.read(0, key(2))), (None, None));
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Waiting);
+    lab.run(Duration::from_secs(600));
     assert_eq!(lab.replica(0).withheld_state(), WithheldState::Ignored);
+    assert_eq!((lab.read(0, key(1)), lab.read(0, key(2))), (None, None));
 }
 
 /// What was acknowledged since the survivor was met is not from the file.
@@ -156,12 +159,20 @@ fn a_survivor_that_comes_later_and_vanishes_takes_the_sessions_with_it() {
     lab.link(0, 1);
     lab.link(1, 0);
     lab.run(Duration::from_secs(1));
-    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Waiting);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Comparing);
     lab.cut = vec![(0, 1), (1, 0)];
     lab.run(Duration::from_secs(30));
     assert!(lab.read(0, key(4)).is_some());
     assert_eq!((lab.read(0, key(1)), lab.read(0, key(2))), (None, None));
-    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Ignored);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Waiting);
+    // It was not the member that had failed, but the network.
+    lab.cut.clear();
+    lab.hold = |_| false;
+    lab.held.clear();
+    meet(&mut lab);
+    assert!(lab.read(0, key(1)).is_some() && lab.read(0, key(4)).is_some());
+    assert_eq!(lab.read(0, key(2)), None);
+    assert_eq!(lab.replica(0).withheld_state(), WithheldState::Settled);
 }
 
 #[test]

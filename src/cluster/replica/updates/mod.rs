@@ -126,8 +126,8 @@ impl Updates {
     /// Returns the session that an update in progress changes, as it was when its turn came.
     pub(crate) fn changing(&self, key: &Root) -> Option<&Arc<Record>> {
         let queued = self.queues.get(key)?.front()?;
-        // Of a creation this is the new session, which a read must not return yet: the view may
-        // change, and the next owner refuse it.
+        // For a creation, `current` is the new session. A read must not return it yet: the view may
+        // change, and the next owner reject it.
         let changes = queued.update.order == Operation::Update;
         queued.current.as_ref().filter(|_| changes)
     }

@@ -81,8 +81,8 @@ impl PendingUpdates {
             changes,
             mut order,
         } = call;
-        // Of two attempts with one version, an owner would take the second for a repetition of the
-        // first, and give it the verdict of that one.
+        // Each attempt needs a version of its own. An owner would treat a second attempt with the
+        // same version as a repetition of the first, and return the first result.
         let version = Version::next(seen.max(self.clock), now, cluster.me.writer());
         self.clock = version.clock;
         let mut entries: Vec<_> = changes.entries(version).collect();

@@ -378,9 +378,9 @@ impl Drop for Lease<'_> {
 
 /// It is not known whether the server sends invalidations on the connection.
 const UNTESTED: u8 = 0;
-/// It does.
+/// The server sends invalidations.
 const TRACKED: u8 = 1;
-/// It does not, or no longer.
+/// The server sends no invalidations, or no longer sends them.
 const ENDED: u8 = 2;
 
 const SHARDS: usize = 64;

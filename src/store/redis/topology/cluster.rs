@@ -169,8 +169,8 @@ impl ClusterShared {
     /// Asks all nodes at once. The first answer is used, unless its node is cut off from the
     /// others: its table is from before then, and it may be the nearest one each time.
     async fn read_table(self: &Arc<Self>) -> Result<SlotTable, RedisError> {
-        // Those of the URL each time: if all known nodes were replaced, only its host names lead to
-        // the new ones.
+        // The hosts of the URL are always included: if all known nodes were replaced, only they
+        // lead to the new ones.
         let mut nodes: HashSet<Address> = self.config.url.addresses.iter().cloned().collect();
         nodes.extend(self.read().nodes.iter().take(NODES_ASKED_MAX).cloned());
         let mut asked = JoinSet::new();
@@ -188,7 +188,7 @@ impl ClusterShared {
         }
         let mut failure = RedisError::new(RedisErrorKind::ClusterDown, "no node can be asked");
         let mut outdated: Option<NodeAnswer> = None;
-        // Each question ends by itself before that.
+        // Each query has a shorter timeout of its own.
         let mut until = Instant::now() + 2 * CONNECT_WITHIN;
         while let Ok(Some(answer)) = timeout_at(until, asked.join_next()).await {
             match answer {

@@ -118,7 +118,7 @@ async fn the_login_of_a_node_whose_clock_is_behind_is_not_the_oldest() {
     assert!(found.is_some(), "the login that was just answered is gone");
     assert_eq!(keys(&store, "ada").await, [latest]);
     let found = store.peek(&former).await.expect("the store answers");
-    assert!(found.is_none(), "the former one lives");
+    assert!(found.is_none(), "the former one was not deleted");
 }
 
 #[tokio::test]

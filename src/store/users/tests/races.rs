@@ -96,7 +96,7 @@ async fn the_end_of_an_unknown_users_sessions_is_noted_while_nodes_are_missing()
 
 /// What is ended when it comes to light takes no place until then.
 #[tokio::test]
-async fn a_session_that_is_to_be_ended_does_not_count_towards_the_limit() {
+async fn a_session_that_is_to_be_ended_does_not_count_toward_the_limit() {
     let store = Parted {
         store: MemoryStore::new(),
         hidden: Mutex::default(),
