@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::common::eventually;
 use crate::common::redis::Server;
-use crate::events::{listen, next};
+use crate::events::{listen, next, receive};
 use crate::front::{Answer, Front};
 use crate::support::{SECRET, builder, create};
 
@@ -118,4 +118,17 @@ fn a_subscriber_in_a_later_runtime_receives_the_events_of_other_nodes() {
             assert_eq!(next(&mut events).await.key, key);
         });
     }
+}
+
+/// Events are lost between the end of a runtime and the next subscription: a subscriber from before
+/// is informed of that.
+#[test]
+fn a_subscriber_of_an_earlier_runtime_is_informed_of_lost_events() {
+    let server = Server::start(&[]);
+    let store = builder(server.url()).build().unwrap();
+    let mut first = run(listen(&store, Scope::Cluster));
+    run(async {
+        let _second = listen(&store, Scope::Cluster).await;
+        receive(&mut first).await.unwrap_err();
+    });
 }

@@ -1,9 +1,9 @@
 //! Tests that measure time, on a machine that may stall meanwhile.
 //!
-//! Where a virtual machine is not given its processors for a second, writes take a second, and
-//! nodes miss each other, whatever the code does. A thread that sleeps for a moment, over and over,
-//! measures that: a test that was late is repeated if that thread was late as well. A test that
-//! fails in another way, such as a lost write, is not.
+//! A virtual machine may get no processor for a second. Writes then take a second, and nodes get no
+//! answers from each other, whatever the code does. A thread that sleeps for a moment, over and
+//! over, measures that: a test that was late is repeated if that thread was late as well. A test
+//! that fails in another way, such as a lost write, is not.
 
 use std::fmt;
 use std::io::{self, Write};

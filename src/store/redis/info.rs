@@ -1,4 +1,4 @@
-//! The answer to `INFO`.
+//! The answers to `INFO` and `CLUSTER INFO`.
 
 use redis::Value;
 

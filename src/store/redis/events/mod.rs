@@ -172,10 +172,9 @@ impl RedisShared {
         let events = self.events.bus.subscribe_until(scope, confirmed);
         if let Ok(turn) = self.events.subscribing.clone().try_lock_owned() {
             self.events.complete.send_replace(false);
-            // Subscribers whose task has ended with its runtime: events were lost since.
-            let is_late = has_others;
+            // The task of the others has ended with its runtime: events were lost since.
             let store = Arc::downgrade(self);
-            runtime.spawn(subscription::keep_subscribed(store, turn, is_late));
+            runtime.spawn(subscription::keep_subscribed(store, turn, has_others));
         }
         if let Ok(turn) = self.events.checking.clone().try_lock_owned() {
             runtime.spawn(expiry::keep_checking(Arc::downgrade(self), turn));

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::store::redis::config::{CONNECT_WITHIN, RedisConfig};
 use crate::store::redis::connect::{self, OpenError};
 use crate::store::redis::error::{CommandFailure, RedisError, RedisErrorKind};
+use crate::store::redis::info;
 use crate::store::redis::near_cache::NearCache;
 use crate::store::redis::topology::slot_table::SlotTable;
 use crate::store::redis::topology::tasks::TopologyTasks;
@@ -240,7 +241,7 @@ async fn ask(node: &Address, config: &RedisConfig) -> Result<NodeAnswer, RedisEr
         let message = format!("{node} reports no owner of any slot");
         RedisError::new(RedisErrorKind::ClusterDown, message)
     })?;
-    Ok(NodeAnswer::new(table, replies.next()))
+    Ok(NodeAnswer::new(table, replies.next().as_ref()))
 }
 
 /// The answer of a node to the questions about the cluster.
@@ -254,16 +255,12 @@ struct NodeAnswer {
 
 impl NodeAnswer {
     /// With the answer to `CLUSTER INFO`. A node that refuses the command is trusted.
-    fn new(table: SlotTable, info: Option<Value>) -> Self {
-        let info = match info {
-            Some(Value::BulkString(text)) => String::from_utf8(text).unwrap_or_default(),
-            _ => String::new(),
-        };
-        let field = |name| info.lines().find_map(|line| line.strip_prefix(name));
-        let epoch = field("cluster_current_epoch:").and_then(|epoch| epoch.trim().parse().ok());
+    fn new(table: SlotTable, info: Option<&Value>) -> Self {
+        let field = |name| info.and_then(|info| info::field(info, name));
+        let epoch = field("cluster_current_epoch").and_then(|epoch| epoch.parse().ok());
         Self {
             table,
-            is_ok: field("cluster_state:").is_none_or(|state| state.trim() == "ok"),
+            is_ok: field("cluster_state").is_none_or(|state| state == "ok"),
             epoch: epoch.unwrap_or_default(),
         }
     }

@@ -145,6 +145,7 @@ mod tests {
         assert!(parse([range(0, 16_384, [node(Value::Nil, 1)])]).is_none());
         assert!(parse([range(0, 99, [node(Value::Nil, 65_536)])]).is_none());
     }
+
     /// one of a hundred shards, and a server that owns nothing.
     #[test]
     fn a_key_is_found_for_every_owner() {
